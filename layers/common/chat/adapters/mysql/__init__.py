@@ -1,0 +1,1 @@
+"""MySQL (or SQLite): the truth about chats and messages."""

@@ -1,0 +1,196 @@
+"""The words of the domain as values: identifiers, chats, messages, answers. No I/O, no clock but in `new_id`."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+_NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+
+
+def new_id() -> str:
+    """Return a new UUIDv7 in canonical text form: sortable by creation, millisecond precision.
+
+    Source: RFC 9562, section 5.7.
+    """
+    milliseconds = time.time_ns() // 1_000_000
+    value = milliseconds << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))
+
+
+def is_name(text: str) -> bool:
+    """Tell whether `text` can be a user's or a session's id: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`."""
+    return _NAME.fullmatch(text) is not None
+
+
+def canonical_uuid(text: str) -> str | None:
+    """Return `text` as a lower-case hyphenated UUID, or None when it is no UUID in that form."""
+    if len(text) != 36:
+        return None
+    try:
+        canonical = str(uuid.UUID(text))
+    except ValueError:
+        return None
+    return canonical if canonical == text.lower() else None
+
+
+class Status(StrEnum):
+    """Where an answer is in its life. All but `STREAMING` are final."""
+
+    STREAMING = "streaming"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def retryable(self) -> bool:
+        """Whether sending the same user message again starts a new answer."""
+        return self in (Status.FAILED, Status.TIMEOUT, Status.INTERRUPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A page that the AI named as its source."""
+
+    title: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one generation; `estimated` when the AI did not say."""
+
+    input_tokens: int
+    output_tokens: int
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation, owned by one user."""
+
+    id: str
+    user_id: str
+    title: str | None
+    system_prompt: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message as the AI receives it."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A user's message and the text that answered it."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What names one answer wherever it appears."""
+
+    chat_id: str
+    message_id: str
+    user_message_id: str
+    session_id: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an answer ended; written once."""
+
+    status: Status
+    finish_reason: str | None = None
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinalRecord:
+    """Everything that the end of an answer writes to MySQL, or parks in Redis when MySQL is away."""
+
+    ending: Ending
+    text: str
+    reasoning: str
+    sources: Sequence[Source]
+    usage: Usage
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer as MySQL knows it. While `streaming`, `text` is the last checkpoint."""
+
+    identity: Identity
+    status: Status
+    text: str
+    reasoning: str
+    sources: Sequence[Source]
+    finish_reason: str | None
+    error_code: str | None
+    usage: Usage | None
+    owner_token: str
+    owner_seen_at: datetime
+    deadline_at: datetime
+    created_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def is_active(self) -> bool:
+        return self.status is Status.STREAMING
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the start of an answer writes to MySQL in one transaction."""
+
+    identity: Identity
+    user_id: str
+    content: str
+    owner_token: str
+    now: datetime
+    deadline_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The answer's row is stored and this process owns it.
+
+    `is_first` is False for a retry of a message that was stored before.
+    """
+
+    system_prompt: str | None
+    history: Sequence[Exchange] = field(default_factory=tuple)
+    """Earlier answered messages, oldest first."""
+    is_first: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The user message was sent before with the same content, and this is its answer."""
+
+    answer: StoredAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """This session already has an active answer in this chat."""
+
+    answer: StoredAnswer

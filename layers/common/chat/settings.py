@@ -1,0 +1,221 @@
+"""Every setting, read once from an environment and checked; a wrong or missing one is named. Nothing else reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """A setting is missing or wrong; the message names the variable, never its value when that is a secret."""
+
+
+class Secret:
+    """A setting that must not be shown: masked wherever it is printed."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the value itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True, slots=True)
+class AISettings:
+    """Which AI is asked, how much of it, and how long it may be silent."""
+
+    api_key: Secret | None
+    base_url: str
+    model: str
+    context_tokens: int
+    max_output_tokens: int
+    first_token_timeout_seconds: float
+    stall_timeout_seconds: float
+    max_retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """How callers prove who they are."""
+
+    mode: str
+    jwks_url: str | None = None
+    secret: Secret | None = None
+    algorithms: tuple[str, ...] = ()
+    issuer: str | None = None
+    audience: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Limits per user; 0 is off."""
+
+    active_answers: int
+    messages_per_minute: int
+    tokens_per_day: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of the service; `ai` only where a function answers."""
+
+    redis_url: Secret
+    mysql_url: Secret
+    auth: AuthSettings
+    limits: LimitSettings
+    session_ttl_seconds: int
+    max_body_bytes: int
+    max_content_chars: int
+    heartbeat_seconds: float
+    deadline_margin_seconds: float
+    max_concurrency: int
+    """How many requests one process serves at once."""
+    ai: AISettings | None = field(default=None)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], with_ai: bool = False) -> Settings:
+        """Read and check everything at once.
+
+        Raises:
+            SettingsError: the first variable that is missing or wrong.
+        """
+        env = _Environment(environ)
+        return cls(
+            redis_url=env.secret_url("REDIS_URL", ("redis", "rediss", "unix")),
+            mysql_url=env.secret_url("MYSQL_URL", ("mysql", "mysql+pymysql", "sqlite")),
+            auth=_read_auth(env),
+            limits=LimitSettings(
+                active_answers=env.whole("CHAT_MAX_ACTIVE_ANSWERS_PER_USER", 8),
+                messages_per_minute=env.whole("CHAT_MESSAGES_PER_MINUTE", 60),
+                tokens_per_day=env.whole("CHAT_TOKENS_PER_DAY", 0),
+            ),
+            session_ttl_seconds=env.whole("CHAT_SESSION_TTL_SECONDS", 7200, least=60),
+            max_body_bytes=env.whole("CHAT_MAX_BODY_BYTES", 262_144, least=1),
+            max_content_chars=env.whole("CHAT_MAX_CONTENT_CHARS", 32_000, least=1),
+            heartbeat_seconds=env.seconds("CHAT_HEARTBEAT_SECONDS", 15),
+            deadline_margin_seconds=env.seconds("CHAT_DEADLINE_MARGIN_SECONDS", 5),
+            max_concurrency=env.whole("AWS_LAMBDA_MAX_CONCURRENCY", 1, least=1),
+            ai=_read_ai(env) if with_ai else None,
+        )
+
+
+class _Environment:
+    """Typed access to an environment; an empty value counts as missing."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def text(self, name: str) -> str | None:
+        return self._environ.get(name, "").strip() or None
+
+    def required(self, name: str) -> str:
+        value = self.text(name)
+        if value is None:
+            raise SettingsError(f"{name} is not set")
+        return value
+
+    def secret(self, name: str) -> Secret | None:
+        value = self.text(name)
+        return None if value is None else Secret(value)
+
+    def secret_url(self, name: str, schemes: tuple[str, ...]) -> Secret:
+        value = self.required(name)
+        if not is_reference(value):
+            _check_url(name, value, schemes)
+        return Secret(value)
+
+    def url(self, name: str, default: str | None = None) -> str | None:
+        value = self.text(name) or default
+        if value is not None:
+            _check_url(name, value, ("http", "https"))
+        return value
+
+    def whole(self, name: str, default: int, least: int = 0) -> int:
+        return self._number(name, int, default, least, "a whole number")
+
+    def seconds(self, name: str, default: float) -> float:
+        return self._number(name, float, default, 0.001, "a number of seconds")
+
+    def _number(self, name: str, kind: Callable[[str], T], default: T, least: float, what: str) -> T:
+        value = self.text(name)
+        if value is None:
+            return default
+        try:
+            number = kind(value)
+        except ValueError:
+            raise SettingsError(f"{name} is not {what}") from None
+        if not least <= number < 1e12:  # type: ignore[operator]  # T is int or float; also refuses nan and inf
+            raise SettingsError(f"{name} must be at least {least:g}")
+        return number
+
+
+def is_reference(value: str) -> bool:
+    """Tell whether a setting says where its value is kept instead of being the value."""
+    return value.startswith(("secretsmanager:", "ssm:"))
+
+
+def _check_url(name: str, value: str, schemes: tuple[str, ...]) -> None:
+    try:
+        parts = urlsplit(value)
+        has_place = bool(parts.path.strip("/") if parts.scheme in ("sqlite", "unix") else parts.hostname)
+        _ = parts.port
+    except ValueError:
+        raise SettingsError(f"{name} is not a URL") from None
+    if parts.scheme not in schemes or not has_place:
+        raise SettingsError(f"{name} must be a URL that starts with {' or '.join(s + '://' for s in schemes)}")
+
+
+def _read_auth(env: _Environment) -> AuthSettings:
+    mode = env.text("CHAT_AUTH") or "header"
+    if mode == "header":
+        return AuthSettings(mode)
+    if mode != "jwt":
+        raise SettingsError("CHAT_AUTH must be header or jwt")
+    jwks_url, secret = env.url("CHAT_JWT_JWKS_URL"), env.secret("CHAT_JWT_SECRET")
+    if (jwks_url is None) == (secret is None):
+        raise SettingsError("CHAT_AUTH=jwt needs either CHAT_JWT_JWKS_URL or CHAT_JWT_SECRET")
+    default = "HS256" if secret else "RS256,ES256"
+    algorithms = tuple(name.strip() for name in (env.text("CHAT_JWT_ALGORITHMS") or default).split(","))
+    allowed = (
+        {"HS256", "HS384", "HS512"}
+        if secret
+        else {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+    )
+    if unknown := [name for name in algorithms if name not in allowed]:
+        raise SettingsError(f"CHAT_JWT_ALGORITHMS: {unknown[0]!r} does not go with this kind of key")
+    return AuthSettings(
+        mode, jwks_url, secret, algorithms, env.required("CHAT_JWT_ISSUER"), env.required("CHAT_JWT_AUDIENCE")
+    )
+
+
+def _read_ai(env: _Environment) -> AISettings:
+    base_url = env.url("OPENAI_BASE_URL", "https://api.openai.com/v1") or ""
+    api_key = env.secret("OPENAI_API_KEY")
+    if api_key is None and env.text("OPENAI_BASE_URL") is None:
+        raise SettingsError("OPENAI_API_KEY is not set")
+    return AISettings(
+        api_key=api_key,
+        base_url=base_url.rstrip("/"),
+        model=env.text("OPENAI_MODEL") or "gpt-4o-mini",
+        context_tokens=env.whole("CHAT_CONTEXT_TOKENS", 16_000, least=1),
+        max_output_tokens=env.whole("CHAT_MAX_OUTPUT_TOKENS", 4096, least=1),
+        first_token_timeout_seconds=env.seconds("CHAT_AI_FIRST_TOKEN_TIMEOUT_SECONDS", 60),
+        stall_timeout_seconds=env.seconds("CHAT_AI_STALL_TIMEOUT_SECONDS", 30),
+        max_retries=env.whole("CHAT_AI_MAX_RETRIES", 2),
+    )

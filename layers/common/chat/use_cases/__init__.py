@@ -1,0 +1,1 @@
+"""What the service does, one module each. No library of the edges is imported here."""

@@ -1,0 +1,1 @@
+"""What a client sees: routes, identity, problem documents, server-sent events."""

@@ -1,0 +1,33 @@
+"""Server-sent events as bytes.
+
+Source: WHATWG HTML, section 9.2.5 (parsing) and 9.2.6 (interpreting an event stream).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from chat.answer import Event
+
+COMMENT = b":\n\n"
+"""A comment: says nothing, keeps the connection from looking idle."""
+
+HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-store, no-transform",
+    "x-accel-buffering": "no",
+}
+
+
+def frame(events: Iterable[Event], message_id: str, with_ids: bool = True) -> bytes:
+    """Encode events one after the other; the last event of an answer always carries its id."""
+    lines: list[str] = []
+    for number, name, data in events:
+        if number == 0:
+            lines.append(f"id: {message_id}:done\n")
+        elif with_ids:
+            lines.append(f"id: {message_id}:{number}\n")
+        if name:
+            lines.append(f"event: {name}\n")
+        lines.append(f"data: {data}\n\n")
+    return "".join(lines).encode()
