@@ -47,9 +47,10 @@ class Chats(Protocol):
     async def open_answer(self, opening: Opening, history_bytes: int) -> Opened | Repeated | Busy:
         """In one transaction: check the owner, take sequence numbers, store both messages, read the history.
 
-        The user message is stored if its id is new in the chat; if it is not, the newest answer to it decides: one that may
-        be retried leads to a new answer, any other is returned. A first message gives an untitled chat its title.
-        The history holds the newest exchanges before the message whose answer has text, at least `history_bytes` of UTF-8 or all.
+        The user message is stored if its id is new in the chat; if it is not, the newest answer to it decides: one that
+        may be retried leads to a new answer, any other is returned. A first message gives an untitled chat its title.
+        The history holds the newest exchanges before the message whose answer has text, until they come to
+        `history_bytes` of UTF-8.
 
         Raises:
             ChatNotFound: unknown, or someone else's.
@@ -130,7 +131,7 @@ class Live(Protocol):
     """What is quick and may be lost: signals, leases, event logs."""
 
     def attach(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]) -> LiveAnswer:
-        """Begin to watch for cancels of this answer; from `register` on its events are copied to the log beside the stream."""
+        """Begin to watch for cancels of this answer; from `register` on its events are copied to the log."""
         ...
 
     async def request_cancel(self, chat_id: str, message_id: str, by_session: str) -> None:
@@ -154,7 +155,9 @@ class Live(Protocol):
         ...
 
     async def read_log(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
-        """Return events after number `after`; None when the log is gone, has a hole there, or ends before `after` for good.
+        """Return the events after number `after`; None when there is no log, or it has a hole there.
+
+        An empty page means that nothing new has been logged.
 
         Raises:
             StorageUnavailable: Redis is away.
@@ -240,8 +243,8 @@ class AI(Protocol):
     def answer(self, turns: Sequence[Turn], max_tokens: int) -> AsyncIterator[Sequence[Piece]]:
         """Ask once and yield what arrives, one batch for each read from the network.
 
-        Returns normally only after a `Finish` was yielded. Closing the iterator, or cancelling the task in it, closes the
-        connection at once.
+        Returns normally only after a `Finish` was yielded. Closing the iterator, or cancelling the task in it, closes
+        the connection at once.
 
         Raises:
             AnswerFailed: anything else.
@@ -250,7 +253,7 @@ class AI(Protocol):
 
 
 class Journal(Protocol):
-    """Hears what happens in an answer's life, for logs and metrics. Never raises, never blocks, is never given a text."""
+    """Hears what happens in an answer's life, for logs and metrics. Never raises or blocks, never sees a text."""
 
     def started(self, answer: Answer, user_id: str, request_id: str) -> None: ...
 
