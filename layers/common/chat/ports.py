@@ -188,15 +188,17 @@ class Live(Protocol):
 class Limits(Protocol):
     """Per-user limits. With Redis away they let everything pass."""
 
-    async def admit(self, user_id: str, user_message_id: str, message_id: str, tokens: int) -> None:
-        """Count this message, take a place among the active answers and reserve `tokens`; repeating it changes nothing.
+    async def admit(self, user_id: str, member: str, lifetime_seconds: int, tokens: int) -> None:
+        """Count the message named `member`, take a place among the active answers and reserve `tokens`.
+
+        Repeating it changes nothing. The place frees itself after `lifetime_seconds`.
 
         Raises:
             RateLimited: a limit is reached; nothing was taken.
         """
         ...
 
-    async def settle(self, user_id: str, message_id: str, tokens: int) -> None:
+    async def settle(self, user_id: str, member: str, tokens: int) -> None:
         """Give the place back and replace the reservation by the tokens really used; repeating it changes nothing."""
         ...
 

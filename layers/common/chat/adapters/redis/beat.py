@@ -1,0 +1,67 @@
+"""What happens beside the streams: a few times a second one round trip to Redis for all answers of this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from chat.adapters.redis.connection import RedisAway
+from chat.adapters.redis.pipe import Command, Pipe
+
+BEAT_SECONDS = 0.05
+"""The pause between two round trips, and so the most that a killed process leaves out of the log."""
+
+
+class Beating(Protocol):
+    """Takes part in the beat: says what is due, and hears the replies."""
+
+    def due(self, now: float) -> Sequence[Command]:
+        """Return the commands that are due at `now`, in the event loop's seconds; mostly none."""
+        ...
+
+    def heard(self, replies: Sequence[Any]) -> None:
+        """Take the replies to the commands last returned by `due`."""
+        ...
+
+
+class Beat:
+    """Runs only while somebody takes part, so that nothing outlives an invocation."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._members: dict[Beating, None] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def join(self, member: Beating) -> None:
+        """Let `member` take part."""
+        self._members[member] = None
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def leave(self, member: Beating) -> None:
+        """Let `member` go; with the last one the beat ends."""
+        self._members.pop(member, None)
+        if not self._members and self._task is not None:
+            task, self._task = self._task, None
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            if self._pipe.is_away:
+                continue
+            asked = [(member, member.due(loop.time())) for member in self._members]
+            commands = [command for _, due in asked for command in due]
+            if not commands:
+                continue
+            try:
+                replies = await self._pipe.run(*commands)
+            except RedisAway:
+                continue
+            for member, due in asked:
+                mine, replies = replies[: len(due)], replies[len(due) :]
+                if due and member in self._members:
+                    member.heard(mine)

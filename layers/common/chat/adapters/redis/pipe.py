@@ -1,0 +1,126 @@
+"""One connection for all that a process asks of Redis: what comes while a round trip is under way shares the next."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Open, RedisAway
+
+Command = tuple[str | bytes | int | float, ...]
+Replies = list[Any]
+
+TRIP_SECONDS = 0.5
+"""The longest that one round trip may take, connecting included."""
+PAUSE_SECONDS = 1.0
+"""After a failure nothing is tried for this long, so that an outage costs an answer one wait at its start and one at
+its end."""
+
+
+class Pipe:
+    """Sends commands in the order of their arrival and pairs them with their replies.
+
+    Commands must be safe to repeat: when a connection that had been used before fails, the batch is sent once more on a
+    new one.
+    """
+
+    def __init__(self, open_connection: Open, on_away: Callable[[], None] = lambda: None) -> None:
+        self._connection = open_connection()
+        self._on_away = on_away
+        self._waiting: list[tuple[Sequence[Command], asyncio.Future[Replies]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+        self._used_at = 0.0
+        self._away_until = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last attempt failed and the next is not due yet."""
+        return time.monotonic() < self._away_until
+
+    async def run(self, *commands: Command) -> Replies:
+        """Send `commands` in one go and return a reply for each; a refused command's reply is its `ResponseError`.
+
+        Raises:
+            RedisAway: no answer within the limit; any of the commands may have been executed.
+        """
+        if self.is_away:
+            raise RedisAway("Redis was away a moment ago")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Replies] = loop.create_future()
+        self._waiting.append((commands, future))
+        if self._flusher is None:
+            self._flusher = loop.create_task(self._flush())
+        return await future
+
+    async def close(self) -> None:
+        """Close the connection; callers that still wait are told that Redis is away."""
+        if self._flusher is not None:
+            self._flusher.cancel()
+            await asyncio.wait([self._flusher])
+        await self._connection.disconnect(nowait=True)
+
+    async def _flush(self) -> None:
+        batch = self._waiting
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                replies = await self._trip([command for commands, _ in batch for command in commands])
+                for commands, future in batch:
+                    mine, replies = replies[: len(commands)], replies[len(commands) :]
+                    if not future.done():
+                        future.set_result(mine)
+        except AWAY as error:
+            self._away_until = time.monotonic() + PAUSE_SECONDS
+            self._on_away()
+            self._refuse(batch + self._waiting, error)
+        finally:
+            self._flusher = None
+            self._refuse(batch, None)
+
+    def _refuse(
+        self, batch: Sequence[tuple[Sequence[Command], asyncio.Future[Replies]]], cause: BaseException | None
+    ) -> None:
+        for _, future in batch:
+            if not future.done():
+                away = RedisAway(f"Redis is away: {type(cause).__name__}")
+                away.__cause__ = cause
+                future.set_exception(away)
+        self._waiting = []
+
+    async def _trip(self, commands: Sequence[Command]) -> Replies:
+        was_used = self._connection.is_connected
+        if was_used and time.time() - self._used_at > IDLE_SECONDS:
+            await self._connection.disconnect(nowait=True)
+            was_used = False
+        try:
+            async with asyncio.timeout(TRIP_SECONDS):
+                try:
+                    replies = await self._exchange(commands)
+                except AWAY:
+                    if not was_used:
+                        raise
+                    await self._connection.disconnect(nowait=True)
+                    replies = await self._exchange(commands)
+        except BaseException:
+            # Whatever it was, even cancellation: the next reply on this connection would answer another question.
+            await self._connection.disconnect(nowait=True)
+            raise
+        self._used_at = time.time()
+        return replies
+
+    async def _exchange(self, commands: Sequence[Command]) -> Replies:
+        connection = self._connection
+        if not connection.is_connected:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        replies: Replies = []
+        for _ in commands:
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+        return replies

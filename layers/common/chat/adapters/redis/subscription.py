@@ -1,0 +1,136 @@
+"""One pub/sub connection for a process, shared by all its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Open
+
+ACKNOWLEDGE_SECONDS = 0.5
+"""How long a subscriber waits for the server's acknowledgement; afterwards the polled key must carry the weight."""
+PING_SECONDS = 5.0
+"""Silence after which the server is asked for a sign of life, and after as long again is taken for dead."""
+REOPEN_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class _Watch:
+    callback: Callable[[], None]
+    acknowledged: asyncio.Future[None]
+
+
+class Subscription:
+    """Calls a callback for each message on a channel. Its reader runs only while somebody watches.
+
+    Messages can be lost while the connection is: whoever watches must also poll.
+    """
+
+    def __init__(self, open_connection: Open) -> None:
+        self._connection = open_connection()
+        self._watches: dict[str, _Watch] = {}
+        self._reader: asyncio.Task[None] | None = None
+        self._is_open = False
+        self._used_at = 0.0
+
+    async def watch(self, channel: str, callback: Callable[[], None]) -> bool:
+        """Subscribe, and tell whether the server acknowledged it in time.
+
+        An unacknowledged watch stays: it is subscribed as soon as the server is back.
+        """
+        loop = asyncio.get_running_loop()
+        watch = _Watch(callback, loop.create_future())
+        self._watches[channel] = watch
+        try:
+            async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+                if self._reader is None:
+                    self._reader = loop.create_task(self._read())
+                elif self._is_open:
+                    await self._send("SUBSCRIBE", channel)
+                await asyncio.shield(watch.acknowledged)
+        except AWAY:
+            return False
+        return True
+
+    async def unwatch(self, channel: str) -> None:
+        """Stop watching; with the last watch the reader ends, and the connection is kept for the next."""
+        if self._watches.pop(channel, None) is None:
+            return
+        reader = self._reader
+        try:
+            if self._is_open:
+                async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+                    await self._send("UNSUBSCRIBE", channel)
+                    if not self._watches and reader is not None:
+                        await asyncio.wait([reader])
+        except AWAY:
+            pass  # the reader notices by itself
+        finally:
+            if not self._watches and reader is not None and reader is self._reader:
+                await self._stop(reader)
+
+    async def close(self) -> None:
+        """End the reader and close the connection."""
+        self._watches.clear()
+        if self._reader is not None:
+            await self._stop(self._reader)
+        await self._connection.disconnect(nowait=True)
+
+    async def _stop(self, reader: asyncio.Task[None]) -> None:
+        if not reader.done():
+            reader.cancel()
+            await asyncio.wait([reader])
+            await self._connection.disconnect(nowait=True)
+        self._reader = None
+
+    async def _send(self, *words: str) -> None:
+        await self._connection.send_packed_command(self._connection.pack_command(*words), check_health=False)
+
+    async def _read(self) -> None:
+        try:
+            while self._watches:
+                try:
+                    await self._open()
+                    await self._listen()
+                except AWAY:
+                    self._is_open = False
+                    await self._connection.disconnect(nowait=True)
+                    await asyncio.sleep(REOPEN_SECONDS)
+        finally:
+            self._is_open = False
+            self._used_at = time.time()
+            self._reader = None
+
+    async def _open(self) -> None:
+        if time.time() - self._used_at > IDLE_SECONDS:
+            await self._connection.disconnect(nowait=True)
+        async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+            if not self._connection.is_connected:
+                await self._connection.connect()  # type: ignore[no-untyped-call]
+            self._is_open = True  # before the first await below: a watch that comes meanwhile subscribes itself
+            await self._send("SUBSCRIBE", *self._watches)
+
+    async def _listen(self) -> None:
+        is_pinged = False
+        while self._watches:
+            reply = await self._connection.read_response(timeout=PING_SECONDS)
+            if reply is None:
+                if is_pinged:
+                    raise TimeoutError("the subscription is silent")
+                await self._send("PING")
+                is_pinged = True
+                continue
+            is_pinged = False
+            self._hear(*reply[:2])
+
+    def _hear(self, kind: bytes, channel: bytes) -> None:
+        watch = self._watches.get(channel.decode())
+        if watch is None:
+            return
+        if kind == b"subscribe":
+            if not watch.acknowledged.done():
+                watch.acknowledged.set_result(None)
+        elif kind == b"message":
+            watch.callback()
