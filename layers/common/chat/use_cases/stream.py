@@ -1,0 +1,324 @@
+"""Answer a message: store it, own the answer, generate it to its one end, and store that.
+
+Start:  limits, then one MySQL transaction (beside it the subscription), `start`, registration and a look at the cancel
+        keys, then the AI.
+End:    MySQL, then the end of the log, then `done`, then the release of lease, session and limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from chat.answer import Answer, Event
+from chat.context import BYTES_PER_TOKEN, estimate_input, estimate_tokens, fit
+from chat.errors import AnswerFailed, FailureCode, StorageUnavailable, StreamInProgress
+from chat.model import (
+    Busy,
+    Ending,
+    FinalRecord,
+    Identity,
+    Opened,
+    Opening,
+    Repeated,
+    Status,
+    StoredAnswer,
+    Turn,
+    Usage,
+    new_id,
+)
+from chat.ports import AI, Chats, Finish, Journal, Limits, Live, LiveAnswer, Piece, Reasoning, Sources, Text
+from chat.replay import replay
+from chat.use_cases.reap import CHECKPOINT_SECONDS, Reap
+
+Deliver = Callable[[Sequence[Event], bool], None]
+"""Takes events for the client, and whether they carry ids; never blocks, never raises."""
+
+STORE_SECONDS = 3.0
+"""How long the end of an answer is tried on MySQL before it is parked in Redis."""
+STORE_PAUSE_SECONDS = 0.2
+MOST_MARGIN = 0.4
+"""The deadline's margin is at most this part of what was left at the start."""
+ATTEMPTS = 3
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A user's message on its way."""
+
+    chat_id: str
+    user_id: str
+    session_id: str
+    content: str
+    user_message_id: str | None
+    request_id: str
+    seconds_left: float
+    """Until the platform ends this request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What an answer may take."""
+
+    context_tokens: int
+    output_tokens: int
+    margin_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAnswer:
+    """Starts answers; one for each process."""
+
+    chats: Chats
+    live: Live
+    limits: Limits
+    ai: AI
+    reap: Reap
+    journal: Journal
+    budget: Budget
+    now: Callable[[], datetime]
+
+    async def __call__(self, send: Send) -> Generation | StoredAnswer:
+        """Return the generation that this process now owns, or the answer that this message already has.
+
+        Raises:
+            ChatNotFound, StreamInProgress, IdempotencyConflict, RateLimited, StorageUnavailable: nothing was started.
+        """
+        user_message_id = send.user_message_id or new_id()
+        place = Place(self.limits, send.user_id, f"{send.chat_id}:{user_message_id}")
+        await place.take(int(send.seconds_left) + 1, estimate_tokens(send.content) + self.budget.output_tokens)
+        try:
+            for _ in range(ATTEMPTS):
+                generation = Generation(self, send, user_message_id, place)
+                found = await generation.open()
+                if found is None:
+                    return generation
+                # In the way is an active answer, or one to the same message. If its owner is dead it ends here, and
+                # where a new answer may then be started it is tried again.
+                settled = await self.reap(found.answer)
+                if isinstance(found, Busy) and settled.is_active:
+                    raise StreamInProgress(settled.identity.message_id)
+                if isinstance(found, Repeated) and not settled.status.retryable:
+                    if not settled.is_active:  # else the place is its owner's
+                        await place.give_back(0)
+                    return settled
+            raise StorageUnavailable
+        except BaseException:
+            await place.give_back(0)
+            raise
+
+
+class Place:
+    """A user message's place within the limits."""
+
+    def __init__(self, limits: Limits, user_id: str, member: str) -> None:
+        self._limits, self._user_id, self._member = limits, user_id, member
+
+    async def take(self, lifetime_seconds: int, tokens: int) -> None:
+        await self._limits.admit(self._user_id, self._member, lifetime_seconds, tokens)
+
+    async def give_back(self, tokens: int) -> None:
+        await self._limits.settle(self._user_id, self._member, tokens)
+
+
+class Generation:
+    """One answer while its owner, this process, makes it."""
+
+    def __init__(self, case: StreamAnswer, send: Send, user_message_id: str, place: Place) -> None:
+        self._case, self._send, self._place = case, send, place
+        self._began = time.monotonic()
+        self._owner_token = secrets.token_hex(16)
+        identity = Identity(send.chat_id, new_id(), user_message_id, send.session_id, case.ai.model)
+        self.answer = Answer(identity)
+        self._opened: Opened = Opened(None)
+        self._turns: list[Turn] = []
+        self._usage: Usage | None = None
+        self._finish_reason: str | None = None
+        self._stopped: Status | None = None
+        self._scope: asyncio.Timeout | None = None
+        self._deliver: Deliver = lambda events, with_ids: None
+        loop = asyncio.get_running_loop()
+        margin = min(case.budget.margin_seconds, MOST_MARGIN * send.seconds_left)
+        self._ends_at = loop.time() + send.seconds_left
+        self._stops_at = self._ends_at - margin
+        self._line: LiveAnswer = case.live.attach(self.answer, self._owner_token, send.user_id, self.cancel)
+
+    async def open(self) -> Repeated | Busy | None:
+        """Store the message and the answer's row; None when the answer is ours, else what stands in its way."""
+        send, case, now = self._send, self._case, self._case.now()
+        deadline_at = now + timedelta(seconds=send.seconds_left)
+        opening = Opening(self.answer.identity, send.user_id, send.content, self._owner_token, now, deadline_at)
+        found: Opened | Repeated | Busy | None = None
+        try:
+            found = await case.chats.open_answer(opening, case.budget.context_tokens * BYTES_PER_TOKEN)
+        finally:
+            if not isinstance(found, Opened):
+                await self._line.close()
+        if not isinstance(found, Opened):
+            return found
+        self._opened = found
+        return None
+
+    def cancel(self) -> None:
+        """Stop: somebody asked for it."""
+        self._stop(Status.CANCELLED)
+
+    async def run(self, deliver: Deliver) -> None:
+        """Generate, store, and deliver everything; returns when nothing of the answer runs any more."""
+        self._deliver = deliver
+        keeper = asyncio.create_task(self._keep())
+        try:
+            ending = await self._generate()
+        except asyncio.CancelledError:
+            await self._conclude(Ending(Status.INTERRUPTED, None, FailureCode.INTERRUPTED))
+            raise
+        else:
+            await self._conclude(ending)
+        finally:
+            keeper.cancel()
+            await asyncio.wait([keeper])
+            await self._line.close()
+            await self._place.give_back(self._tokens_used())
+
+    async def _generate(self) -> Ending:
+        self._emit([self.answer.begin()])
+        self._case.journal.started(self.answer, self._send.user_id, self._send.request_id)
+        if await self._line.register(self._opened.is_first):
+            self.cancel()
+        if self._stopped is not None:
+            return self._stop_ending()
+        return await self._listen()
+
+    async def _listen(self) -> Ending:
+        opened, budget = self._opened, self._case.budget
+        self._turns = fit(opened.system_prompt, opened.history, self._send.content, budget.context_tokens)
+        try:
+            async with asyncio.timeout_at(self._stops_at) as self._scope:
+                async with aclosing(self._case.ai.answer(self._turns, budget.output_tokens)) as batches:
+                    async for batch in batches:
+                        self._take(batch)
+        except TimeoutError:
+            return self._stop_ending()
+        except AnswerFailed as failure:
+            log.warning("the AI failed", extra={"code": failure.code, "detail": failure.detail, **self._ids()})
+            return Ending(Status.FAILED, None, failure.code)
+        except Exception:
+            # The answer must end, and be stored, whatever went wrong; the fault is ours and is logged.
+            log.exception("an answer failed", extra=self._ids())
+            return Ending(Status.FAILED, None, FailureCode.INTERNAL_ERROR)
+        finally:
+            self._scope = None
+        return Ending(Status.COMPLETED, self._finish_reason)
+
+    def _take(self, batch: Sequence[Piece]) -> None:
+        events: list[Event] = []
+        is_first = not self.answer.characters
+        for piece in batch:
+            if isinstance(piece, Text):
+                events.append(self.answer.say(piece.text))
+            elif isinstance(piece, Reasoning):
+                events.append(self.answer.reason(piece.text))
+            elif isinstance(piece, Sources):
+                if event := self.answer.cite(piece.sources):
+                    events.append(event)
+            elif isinstance(piece, Finish):
+                self._finish_reason = piece.reason
+            else:
+                self._usage = piece
+        if events:
+            self._emit(events)
+        if is_first and self.answer.characters:
+            self._case.journal.first_delta(self.answer, self._milliseconds())
+
+    async def _keep(self) -> None:
+        """Write the partial text and a sign of life every few seconds."""
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            try:
+                is_ours = await self._case.chats.checkpoint(self.answer, self._owner_token, self._case.now())
+            except StorageUnavailable:
+                self._case.journal.fallback("checkpoint_missed", self.answer.identity.message_id)
+                continue
+            if not is_ours:
+                self._stop(Status.INTERRUPTED)
+                return
+
+    def _stop(self, status: Status) -> None:
+        """End the AI's answer at once, also while it is silent; the first reason given stands."""
+        self._stopped = self._stopped or status
+        if self._scope is not None:
+            self._scope.reschedule(0)
+
+    def _stop_ending(self) -> Ending:
+        if self._stopped is Status.CANCELLED:
+            return Ending(Status.CANCELLED)
+        if self._stopped is Status.INTERRUPTED:
+            return Ending(Status.INTERRUPTED, None, FailureCode.INTERRUPTED)
+        return Ending(Status.TIMEOUT, None, FailureCode.DEADLINE)
+
+    async def _conclude(self, ending: Ending) -> None:
+        answer = self.answer
+        usage = self._usage or self._estimated_usage()
+        final = FinalRecord(ending, answer.text, answer.reasoning, answer.sources, usage, self._case.now())
+        is_saved, theirs = await self._store(final)
+        if theirs is not None:
+            self._deliver(replay(theirs), False)
+        else:
+            last = answer.end(ending, usage, is_saved)
+            await self._line.conclude()
+            self._emit(last)
+        self._case.journal.ended(answer, self._send.user_id, self._send.request_id, self._milliseconds())
+
+    async def _store(self, final: FinalRecord) -> tuple[bool, StoredAnswer | None]:
+        """Return whether MySQL has it; and, if someone else ended this answer first, what is stored instead."""
+        loop = asyncio.get_running_loop()
+        until = min(loop.time() + STORE_SECONDS, max(self._ends_at - 0.5, loop.time() + 0.5))
+        while True:
+            try:
+                async with asyncio.timeout_at(until):
+                    return await self._try_to_store(final)
+            except (StorageUnavailable, TimeoutError):
+                if loop.time() + STORE_PAUSE_SECONDS >= until:
+                    break
+                await asyncio.sleep(STORE_PAUSE_SECONDS)
+        is_parked = await self._line.park(final)
+        self._case.journal.fallback("final_parked" if is_parked else "final_lost", self.answer.identity.message_id)
+        return False, None
+
+    async def _try_to_store(self, final: FinalRecord) -> tuple[bool, StoredAnswer | None]:
+        who, chats = self.answer.identity, self._case.chats
+        if await chats.finish(who.chat_id, who.message_id, self._owner_token, final):
+            return True, None
+        stored = await chats.find_answer(who.chat_id, who.message_id)
+        if stored is None or stored.is_active:
+            raise StorageUnavailable
+        is_the_same = (stored.status, stored.text) == (final.ending.status, final.text)
+        return True, None if is_the_same else stored
+
+    def _emit(self, events: Sequence[Event]) -> None:
+        self._deliver(events, True)
+
+    def _estimated_usage(self) -> Usage:
+        if not self._turns:
+            return Usage(0, 0)
+        output = estimate_tokens(self.answer.text) + estimate_tokens(self.answer.reasoning)
+        return Usage(estimate_input(self._turns), output, estimated=True)
+
+    def _tokens_used(self) -> int:
+        usage = self.answer.usage or self._estimated_usage()
+        return usage.input_tokens + usage.output_tokens
+
+    def _milliseconds(self) -> float:
+        return (time.monotonic() - self._began) * 1000
+
+    def _ids(self) -> dict[str, str]:
+        who = self.answer.identity
+        return {"requestId": self._send.request_id, "chatId": who.chat_id, "messageId": who.message_id}
