@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from chat.model import Exchange, Turn
 
 BYTES_PER_TOKEN = 3
-"""A cautious average over UTF-8: English has about 4 bytes a token, Hangul about 3. Tokenizers differ by model, and none
-is worth its import here."""
+"""A cautious average over UTF-8: English has about 4 bytes a token, Hangul about 3. Tokenizers differ by model, and
+none is worth its import here."""
 TOKENS_PER_TURN = 4
 """What role and separators cost."""
 

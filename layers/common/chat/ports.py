@@ -5,7 +5,7 @@ All methods are coroutine-safe and may be called by many answers at once in one 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -242,7 +242,7 @@ class AI(Protocol):
         """The model's name as it is asked for."""
         ...
 
-    def answer(self, turns: Sequence[Turn], max_tokens: int) -> AsyncIterator[Sequence[Piece]]:
+    def answer(self, turns: Sequence[Turn], max_tokens: int) -> AsyncGenerator[Sequence[Piece], None]:
         """Ask once and yield what arrives, one batch for each read from the network.
 
         Returns normally only after a `Finish` was yielded. Closing the iterator, or cancelling the task in it, closes
