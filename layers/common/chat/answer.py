@@ -103,7 +103,11 @@ class Answer:
         """Add those sources whose URL is new; None when none is."""
         self._step("streaming", "streaming")
         known = {source.url for source in self.sources}
-        new = list({source.url: source for source in reversed(sources) if source.url not in known}.values())[::-1]
+        new = []
+        for source in sources:
+            if source.url not in known:
+                known.add(source.url)
+                new.append(source)
         if not new:
             return None
         self.sources.extend(new)

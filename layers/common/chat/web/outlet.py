@@ -23,9 +23,10 @@ class Outlet:
     A client that stops reading, or whose connection fails, is given up: from then on events are taken and dropped.
     """
 
-    def __init__(self, message_id: str, heartbeat_seconds: float) -> None:
+    def __init__(self, message_id: str, heartbeat_seconds: float, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._message_id = message_id
         self._heartbeat_seconds = heartbeat_seconds
+        self._patience_seconds = patience_seconds
         self._waiting: list[bytes] = []
         self._size = 0
         self._is_closed = False
@@ -64,7 +65,7 @@ class Outlet:
 
     async def _send(self, send: Send, data: bytes) -> None:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience_seconds):
                 await send({"type": "http.response.body", "body": data, "more_body": True})
         except (TimeoutError, OSError):
             self._abandon()

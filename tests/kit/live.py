@@ -1,0 +1,142 @@
+"""`Live` and `Limits` in memory: what Redis does for the use cases, in the simplest way, and able to be away."""
+
+import asyncio
+from collections.abc import Callable
+
+from chat.answer import Answer, Event
+from chat.errors import StorageUnavailable
+from chat.model import FinalRecord
+from chat.ports import LogPage, Vitals
+
+
+class MemoryLive:
+    """One Redis, shared by as many processes as attach to it."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.cancels: set[tuple[str, str]] = set()
+        self.intents: set[tuple[str, str]] = set()
+        self.leases: set[str] = set()
+        self.logs: dict[str, list[Event]] = {}
+        self.parked: dict[str, FinalRecord] = {}
+        self.lines: list[MemoryLiveAnswer] = []
+
+    def attach(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]):
+        line = MemoryLiveAnswer(self, answer, on_cancel)
+        self.lines.append(line)
+        return line
+
+    async def request_cancel(self, chat_id: str, message_id: str, by_session: str) -> None:
+        await self._trip()
+        self.cancels.add((chat_id, message_id))
+        for line in self.lines:
+            if line.answer.identity.message_id == message_id:
+                line.on_cancel()
+
+    async def leave_intent(self, chat_id: str, user_message_id: str, by_session: str) -> None:
+        await self._trip()
+        self.intents.add((chat_id, user_message_id))
+
+    async def withdraw_intent(self, chat_id: str, user_message_id: str) -> None:
+        self.intents.discard((chat_id, user_message_id))
+
+    async def read_log(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
+        await self._trip()
+        if message_id not in self.logs:
+            return None
+        events = self.logs[message_id][after:]
+        return LogPage(events, bool(events) and events[-1].name == "done")
+
+    async def vitals(self, chat_id: str, message_id: str) -> Vitals | None:
+        if self.is_away:
+            return None
+        return Vitals(message_id in self.leases, self.parked.get(message_id))
+
+    async def forget_parked(self, chat_id: str, message_id: str) -> None:
+        self.parked.pop(message_id, None)
+
+    async def count_active(self) -> int | None:
+        return None if self.is_away else len(self.leases)
+
+    async def ping(self) -> None:
+        await self._trip()
+
+    async def _trip(self) -> None:
+        await asyncio.sleep(0)
+        if self.is_away:
+            raise StorageUnavailable
+
+
+class MemoryLiveAnswer:
+    """A line whose log is always up to date: it shares the answer's own list of events."""
+
+    def __init__(self, live: MemoryLive, answer: Answer, on_cancel: Callable[[], None]) -> None:
+        self.live, self.answer, self.on_cancel = live, answer, on_cancel
+        self.is_registered = False
+
+    async def register(self, look_for_intent: bool) -> bool:
+        who = self.answer.identity
+        self.is_registered = True
+        if self.live.is_away:
+            return False
+        self.live.leases.add(who.message_id)
+        self.live.logs[who.message_id] = self.answer.events
+        intent = (who.chat_id, who.user_message_id)
+        return (who.chat_id, who.message_id) in self.live.cancels or (look_for_intent and intent in self.live.intents)
+
+    async def conclude(self) -> None:
+        self.live.leases.discard(self.answer.identity.message_id)
+
+    async def park(self, final: FinalRecord) -> bool:
+        if self.live.is_away:
+            return False
+        self.live.parked[self.answer.identity.message_id] = final
+        return True
+
+    async def close(self) -> None:
+        self.live.lines.remove(self)
+        self.live.leases.discard(self.answer.identity.message_id)
+
+
+class NoLimits:
+    """Lets everything pass and counts the places taken."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {}
+        self.spent: dict[str, int] = {}
+
+    async def admit(self, user_id: str, member: str, lifetime_seconds: int, tokens: int) -> None:
+        self.places[member] = tokens
+
+    async def settle(self, user_id: str, member: str, tokens: int) -> None:
+        if self.places.pop(member, None) is not None:
+            self.spent[member] = tokens
+
+
+class Notes:
+    """A journal that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple] = []
+
+    def started(self, answer, user_id, request_id):
+        self.heard.append(("started", answer.identity.message_id))
+
+    def first_delta(self, answer, milliseconds):
+        self.heard.append(("first_delta", answer.identity.message_id))
+
+    def ended(self, answer, user_id, request_id, milliseconds):
+        self.heard.append(("ended", answer.identity.message_id))
+
+    def cancelled(self, chat_id, message_id, session_id, outcome, milliseconds):
+        self.heard.append(("cancelled", outcome))
+
+    def reaped(self, answer, ending):
+        self.heard.append(("reaped", ending))
+
+    def fallback(self, what, message_id):
+        self.heard.append(("fallback", what))
+
+    def words(self) -> list[str]:
+        """Return only what happened."""
+        return [note[0] if note[0] != "fallback" else note[1] for note in self.heard]
