@@ -60,7 +60,7 @@ class Unauthenticated(ChatError):
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"WWW-Authenticate": "Bearer"}
+        return {"WWW-Authenticate": 'Bearer realm="chat"'}
 
 
 class Forbidden(ChatError):
