@@ -42,8 +42,7 @@ def opener(url: Secret) -> Open:
         connection = kind(
             **options,
             protocol=2,
-            lib_name=None,
-            lib_version=None,
+            driver_info=None,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=None,
             socket_connect_timeout=None,

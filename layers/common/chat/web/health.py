@@ -1,0 +1,51 @@
+"""How the stores are, probed at most once a second whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from chat.errors import StorageUnavailable
+from chat.ports import Chats, Live
+
+FRESH_SECONDS = 1.0
+PROBE_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Health:
+    """Probes Redis and MySQL side by side; says nothing about anyone in them."""
+
+    chats: Chats
+    live: Live
+    _report: dict[str, Any] = field(default_factory=dict)
+    _probed_at: float = float("-inf")
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def report(self) -> dict[str, Any]:
+        """Return the health document: `degraded` without Redis, unhealthy (`mysql.ok` false) without MySQL."""
+        async with self._lock:
+            if time.monotonic() - self._probed_at > FRESH_SECONDS:
+                self._report = await self._probe()
+                self._probed_at = time.monotonic()
+            return self._report
+
+    async def _probe(self) -> dict[str, Any]:
+        redis, mysql, active = await asyncio.gather(
+            _timed(self.live.ping), _timed(self.chats.ping), self.live.count_active()
+        )
+        is_well = redis["ok"] and mysql["ok"]
+        return {"status": "ok" if is_well else "degraded", "redis": redis, "mysql": mysql, "activeStreams": active or 0}
+
+
+async def _timed(ping: Callable[[], Awaitable[None]]) -> dict[str, Any]:
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            await ping()
+    except (StorageUnavailable, TimeoutError):
+        return {"ok": False, "latencyMs": None}
+    return {"ok": True, "latencyMs": round((time.monotonic() - began) * 1000, 1)}

@@ -1,0 +1,343 @@
+"""What the use cases expect of `Live`, on the fake and on every real server; and what only the real one can show."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+from redis.asyncio import Redis
+
+from chat.adapters.redis import keys
+from chat.adapters.redis.connection import opener
+from chat.adapters.redis.live import RedisLive
+from chat.answer import Answer
+from chat.errors import StorageUnavailable
+from chat.model import Ending, FinalRecord, Identity, Source, Status, Usage, new_id
+from chat.settings import Secret
+from tests.kit.live import MemoryLive
+from tests.kit.redis_servers import EVERY_REDIS, own_server, redis_address
+from tests.kit.waiting import until
+
+
+@asynccontextmanager
+async def real_live(url: str):
+    live = RedisLive(opener(Secret(url)), 7200)
+    try:
+        yield live
+    finally:
+        await live.close()
+
+
+@pytest.fixture(params=["memory", *EVERY_REDIS])
+async def live(request: pytest.FixtureRequest):
+    if request.param == "memory":
+        yield MemoryLive()
+        return
+    async with real_live(redis_address(request)) as live:
+        yield live
+
+
+class Owner:
+    """An answer and its line."""
+
+    def __init__(self, live, chat_id: str | None = None, session_id: str = "phone") -> None:
+        self.answer = Answer(Identity(chat_id or new_id(), new_id(), new_id(), session_id, "model"))
+        self.who = self.answer.identity
+        self.cancelled = asyncio.Event()
+        self.line = live.attach(self.answer, "token", "user", self.cancelled.set)
+        self.ids = (self.who.chat_id, self.who.message_id)
+
+    async def start(self, look_for_intent: bool = True) -> bool:
+        self.answer.begin()
+        return await self.line.register(look_for_intent)
+
+    async def end(self) -> None:
+        self.answer.end(Ending(Status.COMPLETED, "stop"), Usage(1, 1))
+        await self.line.conclude()
+        await self.line.close()
+
+
+def final() -> FinalRecord:
+    ending = Ending(Status.FAILED, None, "ai_error")
+    return FinalRecord(ending, "안녕 \x00👋", "hm", [Source("t", "https://u")], Usage(1, 2, True), datetime.now(UTC))
+
+
+async def test_an_owner_is_alive_from_registration_to_conclusion(live):
+    owner = Owner(live)
+    assert not (await live.vitals(*owner.ids)).owner_alive
+    assert not await owner.start()
+    assert (await live.vitals(*owner.ids)).owner_alive
+    await owner.end()
+    assert not (await live.vitals(*owner.ids)).owner_alive
+
+
+async def test_a_cancel_before_registration_is_found_by_it(live):
+    owner = Owner(live)
+    await live.request_cancel(*owner.ids, "laptop")
+    assert await owner.start()
+    await owner.end()
+
+
+async def test_a_cancel_after_registration_is_heard(live):
+    owner = Owner(live)
+    assert not await owner.start()
+    await live.request_cancel(*owner.ids, "laptop")
+    async with asyncio.timeout(10):
+        await owner.cancelled.wait()
+    await owner.end()
+
+
+async def test_a_cancel_stops_nobody_else(live):
+    owner, other, same_chat = Owner(live), Owner(live), None
+    same_chat = Owner(live, owner.who.chat_id, "laptop")
+    for each in (owner, other, same_chat):
+        assert not await each.start()
+    await live.request_cancel(*owner.ids, "laptop")
+    async with asyncio.timeout(10):
+        await owner.cancelled.wait()
+    assert not other.cancelled.is_set()
+    assert not same_chat.cancelled.is_set()
+    for each in (owner, other, same_chat):
+        await each.end()
+
+
+async def test_an_intent_is_found_by_the_first_answer_only(live):
+    owner = Owner(live)
+    await live.leave_intent(owner.who.chat_id, owner.who.user_message_id, "laptop")
+    assert not await owner.start(look_for_intent=False)
+    await owner.end()
+    again = Owner(live, owner.who.chat_id)
+    await live.leave_intent(again.who.chat_id, again.who.user_message_id, "laptop")
+    assert await again.start(look_for_intent=True)
+    await again.end()
+
+
+async def test_an_intent_can_be_withdrawn(live):
+    owner = Owner(live)
+    await live.leave_intent(owner.who.chat_id, owner.who.user_message_id, "laptop")
+    await live.withdraw_intent(owner.who.chat_id, owner.who.user_message_id)
+    assert not await owner.start()
+    await owner.end()
+
+
+async def test_the_log_holds_every_event_and_then_the_end(live):
+    owner = Owner(live)
+    await owner.start()
+    for delta in ["안", "녕", "\n\ndata: x", "👋\x00"]:
+        owner.answer.say(delta)
+
+    async def logged():
+        page = await live.read_log(*owner.ids, 0)
+        return page is not None and len(page.events) == 5 and page
+
+    page = await until(logged)
+    assert (list(page.events), page.ended) == (owner.answer.events, False)
+    await owner.end()
+    page = await live.read_log(*owner.ids, 3)
+    assert (list(page.events), page.ended) == (owner.answer.events[3:], True)
+
+
+async def test_a_reader_at_the_end_of_the_log_gets_an_empty_page(live):
+    owner = Owner(live)
+    await owner.start()
+    await until(lambda: live.read_log(*owner.ids, 0))
+    page = await live.read_log(*owner.ids, 7)
+    assert (list(page.events), page.ended) == ([], False)
+    await owner.end()
+
+
+async def test_without_a_log_there_is_none(live):
+    assert await live.read_log(new_id(), new_id(), 0) is None
+
+
+async def test_a_parked_record_comes_back_as_it_was_and_can_be_forgotten(live):
+    owner = Owner(live)
+    await owner.start()
+    record = final()
+    assert await owner.line.park(record)
+    assert (await live.vitals(*owner.ids)).parked == record
+    await live.forget_parked(*owner.ids)
+    assert (await live.vitals(*owner.ids)).parked is None
+    await owner.end()
+
+
+async def test_active_answers_are_counted(live):
+    owners = [Owner(live) for _ in range(3)]
+    before = await live.count_active()
+    for owner in owners:
+        await owner.start()
+    assert await live.count_active() >= before + 3
+    for owner in owners:
+        await owner.end()
+
+
+class TestRealServer:
+    """What only a real server can show."""
+
+    async def test_every_key_expires_and_carries_the_chats_tag(self, redis_url):
+        async with real_live(redis_url) as live:
+            owner = Owner(live)
+            await live.leave_intent(owner.who.chat_id, new_id(), "laptop")
+            await owner.start()
+            await owner.line.park(final())
+            await live.request_cancel(*owner.ids, "laptop")
+            await until(lambda: live.read_log(*owner.ids, 0))
+            client = Redis.from_url(redis_url)
+            names = [key async for key in client.scan_iter(f"chat:{{{owner.who.chat_id}}}:*", count=1000)]
+            kinds = {name.decode().split(":")[2] for name in names}
+            assert kinds == {"session", "lease", "cancel", "intent", "final", "events"}
+            lives = [await client.ttl(name) for name in names]
+            assert all(0 < life <= 7200 for life in lives)
+            await owner.end()
+            await client.aclose()
+
+    async def test_sessions_of_one_chat_are_independent_and_a_later_answer_is_not_released(self, redis_url):
+        async with real_live(redis_url) as live:
+            first = Owner(live)
+            other = Owner(live, first.who.chat_id, "laptop")
+            await first.start()
+            await other.start()
+            second = Owner(live, first.who.chat_id)
+            await second.start()
+            await first.end()
+            client = Redis.from_url(redis_url)
+            phone = await client.hgetall(keys.session(first.who.chat_id, "phone"))
+            laptop = await client.hgetall(keys.session(first.who.chat_id, "laptop"))
+            assert phone[b"active"].decode() == second.who.message_id
+            assert laptop[b"active"].decode() == other.who.message_id
+            assert phone[b"user"] == b"user"
+            await second.end()
+            assert b"active" not in await client.hgetall(keys.session(first.who.chat_id, "phone"))
+            await other.end()
+            await client.aclose()
+
+    async def test_a_lost_message_is_made_up_for_by_the_poll(self, redis_url):
+        async with real_live(redis_url) as live:
+            owner = Owner(live)
+            await owner.start()
+            client = Redis.from_url(redis_url)
+            await client.set(keys.cancel(*owner.ids), "{}", ex=60)  # the key without the message
+            async with asyncio.timeout(10):
+                await owner.cancelled.wait()
+            await owner.end()
+            await client.aclose()
+
+    async def test_a_message_is_heard_without_the_key(self, redis_url):
+        async with real_live(redis_url) as live:
+            owner = Owner(live)
+            await owner.start()
+            client = Redis.from_url(redis_url)
+            assert await client.publish(keys.cancel(*owner.ids), "{}") == 1
+            async with asyncio.timeout(10):
+                await owner.cancelled.wait()
+            await owner.end()
+            await client.aclose()
+
+    async def test_a_lost_log_is_written_again_from_its_beginning(self, redis_url):
+        async with real_live(redis_url) as live:
+            owner = Owner(live)
+            await owner.start()
+            owner.answer.say("before")
+            await until(lambda: live.read_log(*owner.ids, 1))
+            client = Redis.from_url(redis_url)
+            await client.delete(keys.events(*owner.ids))
+            owner.answer.say("after")
+
+            async def whole():
+                page = await live.read_log(*owner.ids, 0)
+                return page is not None and len(page.events) == 3
+
+            await until(whole)
+            await client.delete(keys.events(*owner.ids))
+            await owner.end()  # lost again at the very end
+            page = await live.read_log(*owner.ids, 0)
+            assert (list(page.events), page.ended) == (owner.answer.events, True)
+            await client.aclose()
+
+    async def test_many_answers_share_two_connections(self):
+        with own_server() as server:
+            client = Redis.from_url(server.url)
+            async with real_live(server.url) as live:
+                owners = [Owner(live) for _ in range(50)]
+                await asyncio.gather(*(owner.start() for owner in owners))
+                assert (await client.info("clients"))["connected_clients"] == 2 + 1
+                await asyncio.gather(*(owner.end() for owner in owners))
+            await client.aclose()
+
+    async def test_nothing_runs_when_nobody_is_attached(self, redis_url):
+        before = asyncio.all_tasks()
+        async with real_live(redis_url) as live:
+            owner = Owner(live)
+            await owner.start()
+            await owner.end()
+            assert asyncio.all_tasks() == before
+
+
+class TestRedisAway:
+    """With Redis away everything goes on, and waits are bounded."""
+
+    async def test_refusing(self):
+        async with real_live("redis://127.0.0.1:1/0") as live:
+            owner = Owner(live)
+            assert not await owner.start()
+            assert await live.vitals(*owner.ids) is None
+            assert not await owner.line.park(final())
+            assert await live.count_active() is None
+            for call in (live.request_cancel(*owner.ids, "x"), live.leave_intent(*owner.ids, "x"), live.ping()):
+                with pytest.raises(StorageUnavailable):
+                    await call
+            with pytest.raises(StorageUnavailable):
+                await live.read_log(*owner.ids, 0)
+            await owner.end()
+
+    async def test_killed_and_back_with_nothing_it_gets_everything_again(self):
+        with own_server() as server:
+            async with real_live(server.url) as live:
+                owner = Owner(live)
+                await owner.start()
+                owner.answer.say("one")
+                await until(lambda: live.read_log(*owner.ids, 0))
+                server.kill()
+                owner.answer.say("two")
+                await until(lambda: live.pipe.is_away)
+                server.start_again()
+                owner.answer.say("three")
+
+                async def whole():
+                    try:
+                        page = await live.read_log(*owner.ids, 0)
+                    except StorageUnavailable:
+                        return False
+                    return page is not None and len(page.events) == 4
+
+                await until(whole)
+                await live.request_cancel(*owner.ids, "laptop")
+                async with asyncio.timeout(10):
+                    await owner.cancelled.wait()
+                await owner.end()
+
+    async def test_frozen_it_costs_bounded_waits_and_afterwards_goes_on(self):
+        with own_server() as server:
+            async with real_live(server.url) as live:
+                owner = Owner(live)
+                await owner.start()
+                server.freeze()
+                loop = asyncio.get_running_loop()
+                began = loop.time()
+                late = Owner(live)
+                assert not await late.start()
+                late.answer.say("into silence")
+                await late.end()
+                assert loop.time() - began < 2
+                server.thaw()
+                owner.answer.say("again")
+
+                async def logged():
+                    try:
+                        page = await live.read_log(*owner.ids, 1)
+                    except StorageUnavailable:
+                        return False
+                    return page is not None and page.events
+
+                await until(logged)
+                await owner.end()
