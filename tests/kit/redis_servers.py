@@ -1,4 +1,4 @@
-"""Redis-protocol servers for tests: an embedded one, ones of the tests' own, and the given, plain and in cluster mode."""
+"""Redis-protocol servers for tests: embedded ones, and the given ones, plain and in cluster mode."""
 
 import os
 import signal

@@ -1,0 +1,104 @@
+"""A TCP proxy between a client and a server that a test did not start: it delays, freezes, cuts and refuses."""
+
+import asyncio
+from contextlib import suppress
+from urllib.parse import urlsplit, urlunsplit
+
+
+class Proxy:
+    """Passes bytes both ways until a test says otherwise. Use as an async context manager."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname and parts.port
+        self._parts = parts
+        self._target = (parts.hostname, parts.port)
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._refuses = False
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._pumps: set[asyncio.Task] = set()
+        self.delay_seconds = 0.0
+        self.accepted = 0
+
+    @property
+    def url(self) -> str:
+        """The server's URL, by way of this proxy."""
+        assert self._server is not None
+        port = self._server.sockets[0].getsockname()[1]
+        login = self._parts.netloc.rpartition("@")[0]
+        return urlunsplit(self._parts._replace(netloc=f"{login}@127.0.0.1:{port}" if login else f"127.0.0.1:{port}"))
+
+    @property
+    def open_connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._writers) // 2
+
+    def freeze(self) -> None:
+        """Keep connections open and pass nothing on."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """Pass on what was held back, and everything after it."""
+        self._flows.set()
+
+    def cut(self) -> None:
+        """Break all connections; new ones are accepted."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def refuse(self) -> None:
+        """Break all connections and every new one."""
+        self._refuses = True
+        self.cut()
+
+    def accept(self) -> None:
+        """Accept connections again."""
+        self._refuses = False
+
+    async def __aenter__(self) -> "Proxy":
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.thaw()
+        self.cut()
+        for pump in list(self._pumps):
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refuses:
+            writer.transport.abort()
+            return
+        self.accepted += 1
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        ends = {writer, far_writer}
+        self._writers |= ends
+        pumps = [
+            asyncio.create_task(self._pump(reader, far_writer)),
+            asyncio.create_task(self._pump(far_reader, writer)),
+        ]
+        self._pumps.update(pumps)
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.transport.abort()
+        await asyncio.wait(pumps)
+        self._writers -= ends
+        self._pumps.difference_update(pumps)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                if self.delay_seconds:
+                    await asyncio.sleep(self.delay_seconds)
+                await self._flows.wait()
+                writer.write(data)
+                await writer.drain()
