@@ -48,13 +48,15 @@ class UnusableKeySet(Exception):
 class Jwks:
     """An issuer's keys for checking signatures."""
 
+    timeout_seconds = 2.0
+    """For a whole fetch."""
+
     def __init__(
         self,
         url: str,
         algorithms: tuple[str, ...],
         new_client: Callable[[], httpx.AsyncClient] | None = None,
         clock: Callable[[], float] = time.time,
-        timeout_seconds: float = 2.0,
     ) -> None:
         try:
             self._url = httpx.URL(url)
@@ -63,7 +65,6 @@ class Jwks:
         self._algorithms = algorithms
         self._new_client = new_client or httpx.AsyncClient
         self._clock = clock
-        self._timeout_seconds = timeout_seconds
         self._keys: _KeyTable = {}
         self._fetched_at = self._tried_at = float("-inf")
         self._fetching = asyncio.Lock()
@@ -102,7 +103,7 @@ class Jwks:
     async def _fetch(self) -> None:
         """Replace the keys if that succeeds. A cancelled fetch does not count as tried: the next in line fetches."""
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self.timeout_seconds):
                 body = await self._download()
             self._keys = read_keys(body, self._algorithms)
             self._fetched_at = self._clock()
