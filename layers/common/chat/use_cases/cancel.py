@@ -57,6 +57,7 @@ class CancelAnswer:
     reap: Reap
     journal: Journal
     now: Callable[[], datetime]
+    patience_seconds: float = PATIENCE_SECONDS
 
     async def __call__(self, chat_id: str, user_id: str | None, session_id: str, target: Target) -> Outcome:
         """Ask for the end of the target and wait for it, for a bounded time.
@@ -116,7 +117,7 @@ class CancelAnswer:
 
     async def _await_end(self, answer: StoredAnswer) -> StoredAnswer:
         who, pause, waited = answer.identity, FIRST_LOOK_SECONDS, 0.0
-        while answer.is_active and waited < PATIENCE_SECONDS:
+        while answer.is_active and waited < self.patience_seconds:
             await asyncio.sleep(pause)
             waited += pause
             pause = min(pause * 1.5, LAST_LOOK_SECONDS)

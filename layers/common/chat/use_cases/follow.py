@@ -37,6 +37,8 @@ class FollowAnswer:
     live: Live
     reap: Reap
     journal: Journal
+    silence_seconds: float = SILENCE_SECONDS
+    away_seconds: float = AWAY_SECONDS
 
     async def __call__(self, chat_id: str, user_id: str, session_id: str, wanted: Wanted) -> Following | None:
         """Return what to follow; None when there is nothing.
@@ -51,7 +53,7 @@ class FollowAnswer:
 
     def from_stored(self, stored: StoredAnswer, after: int | None = None) -> Following:
         """Follow an answer that is already at hand."""
-        return Following(self.chats, self.live, self.reap, self.journal, stored, after)
+        return Following(self, stored, after)
 
     async def _find(self, chat_id: str, session_id: str, wanted: Wanted) -> StoredAnswer | None:
         if wanted.message_id is not None:
@@ -65,10 +67,8 @@ class FollowAnswer:
 class Following:
     """One watcher of one answer."""
 
-    def __init__(
-        self, chats: Chats, live: Live, reap: Reap, journal: Journal, stored: StoredAnswer, after: int | None
-    ) -> None:
-        self._chats, self._live, self._reap, self._journal = chats, live, reap, journal
+    def __init__(self, case: FollowAnswer, stored: StoredAnswer, after: int | None) -> None:
+        self._case = case
         self._stored = stored
         self._is_resumed = after is not None
         self._position = after or 0
@@ -102,9 +102,9 @@ class Following:
             elif not self._stored.is_active:
                 await self._end()
                 return True
-            elif page is None and loop.time() - heard_at > AWAY_SECONDS:
+            elif page is None and loop.time() - heard_at > self._case.away_seconds:
                 return False
-            elif loop.time() - asked_at > SILENCE_SECONDS:
+            elif loop.time() - asked_at > self._case.silence_seconds:
                 asked_at = loop.time()
                 await self._ask()
                 continue  # an end that was logged meanwhile is delivered from the log
@@ -112,13 +112,13 @@ class Following:
 
     async def _follow_rows(self) -> None:
         """Deliver what the checkpoints hold, and the rest when the answer has ended; without ids, from `start`."""
-        self._journal.fallback("follow_from_mysql", self.message_id)
+        self._case.journal.fallback("follow_from_mysql", self.message_id)
         text, reasoning = "", ""
         self._deliver([start(self._stored)], False)
         while self._stored.is_active:
             self._deliver(growth(self._stored, text, reasoning), False)
             text, reasoning = self._stored.text, self._stored.reasoning
-            await asyncio.sleep(SILENCE_SECONDS)
+            await asyncio.sleep(self._case.silence_seconds)
             await self._ask()
         if self._stored.text.startswith(text) and self._stored.reasoning.startswith(reasoning):
             self._deliver(growth(self._stored, text, reasoning), False)
@@ -130,7 +130,7 @@ class Following:
     async def _read(self) -> LogPage | None:
         who = self._stored.identity
         try:
-            return await self._live.read_log(who.chat_id, who.message_id, self._position)
+            return await self._case.live.read_log(who.chat_id, who.message_id, self._position)
         except StorageUnavailable:
             return None
 
@@ -138,11 +138,11 @@ class Following:
         """Look at MySQL, which says whether the answer has ended; keeps what is known while MySQL is away."""
         who = self._stored.identity
         try:
-            stored = await self._chats.find_answer(who.chat_id, who.message_id)
+            stored = await self._case.chats.find_answer(who.chat_id, who.message_id)
             if stored is not None:
-                self._stored = await self._reap(stored)
+                self._stored = await self._case.reap(stored)
         except StorageUnavailable:
-            self._journal.fallback("follow_blind", self.message_id)
+            self._case.journal.fallback("follow_blind", self.message_id)
 
     async def _end(self) -> None:
         """Make the end that the log lacks: only the end if the client has exactly what is stored, else all of it."""

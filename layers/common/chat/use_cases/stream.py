@@ -71,6 +71,8 @@ class Budget:
     context_tokens: int
     output_tokens: int
     margin_seconds: float
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    store_seconds: float = STORE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +243,7 @@ class Generation:
     async def _keep(self) -> None:
         """Write the partial text and a sign of life every few seconds."""
         while True:
-            await asyncio.sleep(CHECKPOINT_SECONDS)
+            await asyncio.sleep(self._case.budget.checkpoint_seconds)
             try:
                 is_ours = await self._case.chats.checkpoint(self.answer, self._owner_token, self._case.now())
             except StorageUnavailable:
@@ -280,7 +282,7 @@ class Generation:
     async def _store(self, final: FinalRecord) -> tuple[bool, StoredAnswer | None]:
         """Return whether MySQL has it; and, if someone else ended this answer first, what is stored instead."""
         loop = asyncio.get_running_loop()
-        until = min(loop.time() + STORE_SECONDS, max(self._ends_at - 0.5, loop.time() + 0.5))
+        until = min(loop.time() + self._case.budget.store_seconds, max(self._ends_at - 0.5, loop.time() + 0.5))
         while True:
             try:
                 async with asyncio.timeout_at(until):

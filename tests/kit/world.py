@@ -1,0 +1,157 @@
+"""All use cases on given stores, with a clock that a test sets; several processes may share the stores."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+from chat.answer import Event
+from chat.model import StoredAnswer, new_id
+from chat.ports import AI, Chats, Limits, Live
+from chat.use_cases.cancel import CancelAnswer, Target
+from chat.use_cases.create import CreateChat
+from chat.use_cases.follow import FollowAnswer, Following, Wanted
+from chat.use_cases.reap import Reap
+from chat.use_cases.stream import Budget, Generation, Send, StreamAnswer
+from tests.kit.ai import ScriptedAI
+from tests.kit.live import MemoryLive, NoLimits, Notes
+
+
+class Clock:
+    """The real time, plus what a test adds."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+class Client:
+    """What one client has received, and when it ended."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.has_ids: list[bool] = []
+        self.changed = asyncio.Event()
+
+    def __call__(self, events: Sequence[Event], with_ids: bool = True) -> None:
+        self.events += events
+        self.has_ids += [with_ids] * len(events)
+        self.changed.set()
+
+    @property
+    def names(self) -> list[str]:
+        return [event.name for event in self.events]
+
+    @property
+    def text(self) -> str:
+        """The answer as a client has it that begins afresh at every `start`."""
+        text = ""
+        for event in self.events:
+            if event.name == "start":
+                text = ""
+            elif event.name == "":
+                text += json.loads(event.data)["delta"]
+        return text
+
+    @property
+    def start(self) -> dict:
+        return json.loads(next(event.data for event in self.events if event.name == "start"))
+
+    @property
+    def failure(self) -> dict:
+        (failure,) = [json.loads(event.data) for event in self.events if event.name == "failure"]
+        return failure
+
+    @property
+    def done(self) -> dict:
+        assert self.names.count("done") == 1
+        assert self.names[-1] == "done"
+        return json.loads(self.events[-1].data)
+
+    async def has(self, count: int) -> None:
+        """Wait until at least so many events have come."""
+        async with asyncio.timeout(20):
+            while len(self.events) < count:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+class World:
+    """One process of the service."""
+
+    user = "user-1"
+
+    def __init__(
+        self,
+        chats: Chats,
+        live: Live | None = None,
+        ai: AI | None = None,
+        limits: Limits | None = None,
+        checkpoint_seconds: float = 5,
+        store_seconds: float = 3,
+        silence_seconds: float = 0.01,
+        away_seconds: float = 0,
+        patience_seconds: float = 2,
+    ) -> None:
+        self.clock = Clock()
+        self.chats = chats
+        self.live = live or MemoryLive()
+        self.ai = ai or ScriptedAI()
+        self.limits = limits or NoLimits()
+        self.notes = Notes()
+        self.reap = Reap(self.chats, self.live, self.notes, self.clock)
+        self.create = CreateChat(self.chats, self.clock)
+        self.stream = StreamAnswer(
+            self.chats, self.live, self.limits, self.ai, self.reap, self.notes, Budget(1000, 100, 5, checkpoint_seconds, store_seconds),
+            self.clock,
+        )  # fmt: skip
+        self.follow = FollowAnswer(self.chats, self.live, self.reap, self.notes, silence_seconds, away_seconds)
+        self.cancel_answer = CancelAnswer(self.chats, self.live, self.reap, self.notes, self.clock, patience_seconds)
+
+    async def new_chat(self) -> str:
+        return (await self.create(self.user, None, None, None)).id
+
+    async def send(
+        self, chat_id: str, content: str = "hello", session: str = "phone", message: str | None = None, seconds=900.0
+    ) -> Generation | StoredAnswer:
+        return await self.stream(Send(chat_id, self.user, session, content, message, new_id(), seconds))
+
+    async def ask(self, chat_id: str, content: str = "hello", **more) -> Client:
+        """Send a message and receive the whole answer, as the POST's client does."""
+        client = Client()
+        found = await self.send(chat_id, content, **more)
+        run = found.run if isinstance(found, Generation) else self.follow.from_stored(found).run
+        await run(client)
+        return client
+
+    async def begin(self, chat_id: str, content: str = "hello", **more) -> tuple[Client, asyncio.Task]:
+        """Send a message and let the answer run beside the test."""
+        client = Client()
+        generation = await self.send(chat_id, content, **more)
+        assert isinstance(generation, Generation)
+        task = asyncio.create_task(generation.run(client))
+        await client.has(1)
+        return client, task
+
+    async def watch(self, chat_id: str, session: str = "tablet", wanted: Wanted | None = None) -> Following | None:
+        return await self.follow(chat_id, self.user, session, wanted or Wanted())
+
+    async def cancel(self, chat_id: str, session: str = "phone", user: str | None = user, **target):
+        return await self.cancel_answer(chat_id, user, session, Target(**target))
+
+    async def stored(self, client: Client) -> StoredAnswer:
+        found = await self.chats.find_answer(client.start["chatId"], client.start["messageId"])
+        assert found is not None
+        return found
+
+
+async def kill(task: asyncio.Task, live: MemoryLive) -> None:
+    """End a task as a killed process would: nothing it wanted to do at its end reaches a store."""
+    live.is_away = True
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    live.is_away = False
