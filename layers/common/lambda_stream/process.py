@@ -1,0 +1,80 @@
+"""A process from its start to its exit code: signals, init, slots, shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from lambda_stream import log
+from lambda_stream.api import RuntimeApi
+from lambda_stream.errors import InitError, RuntimeApiError
+from lambda_stream.handler import load
+from lambda_stream.lifespan import Lifespan
+from lambda_stream.service import Service
+from lambda_stream.settings import Limits, read_address, read_settings
+from lambda_stream.slots import Slots
+
+
+async def run(environ: Mapping[str, str], limits: Limits | None = None) -> int:
+    """Run the application that the environment names until SIGTERM or SIGINT; return the exit code."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_stray)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    limits = limits or Limits()
+    try:
+        api = RuntimeApi(*read_address(environ), limits)
+    except InitError as error:
+        _log_init(error)
+        return 1
+    return await _live(environ, api, stop)
+
+
+async def _live(environ: Mapping[str, str], api: RuntimeApi, stop: asyncio.Event) -> int:
+    try:
+        settings = read_settings(environ)
+        application = load(settings.handler, settings.task_root)
+        lifespan = Lifespan(application)
+        if not await _unless(stop, lifespan.startup()):
+            return 0
+    except InitError as error:
+        _log_init(error)
+        await _report(api, error)
+        return 1
+    try:
+        service = Service(application, lifespan.state, api, settings.function)
+        is_wanted = await Slots(service, api, settings.concurrency).run(stop)
+    finally:
+        await lifespan.shutdown(api.limits.shutdown)
+    return 0 if is_wanted else 1
+
+
+async def _unless(stop: asyncio.Event, startup: Any) -> bool:
+    """Run the startup to its end, or give it up when the process is told to stop meanwhile."""
+    started, stopped = asyncio.ensure_future(startup), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({started, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not started.done():
+        started.cancel()
+        return False
+    await started
+    return True
+
+
+async def _report(api: RuntimeApi, error: InitError) -> None:
+    try:
+        await api.report_init_error(error.error_type, error.message)
+    except RuntimeApiError as unheard:
+        log.write("ERROR", f"init error not reported: {unheard}")
+
+
+def _log_init(error: InitError) -> None:
+    message = f"init failed: {error.error_type}: {error.message}"
+    log.write("ERROR", message, error=error.__cause__, details=error.details)
+
+
+def _log_stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log.write("ERROR", str(context.get("message")), error=context.get("exception"))

@@ -1,0 +1,120 @@
+"""Serving one invocation: the application runs in a task of its own until it returns, fails, or its time is up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from lambda_stream import log, trace_id
+from lambda_stream.api import RuntimeApi
+from lambda_stream.errors import InvalidInvocation, ResponseClosed, type_of
+from lambda_stream.event import http_request
+from lambda_stream.exchange import Exchange, Problem
+from lambda_stream.handler import Application
+from lambda_stream.invocation import Context, Invocation
+from lambda_stream.settings import Function
+from lambda_stream.stream import ResponseStream
+
+_TOO_LATE = Problem(
+    504, "deadline_exceeded", "Gateway timeout", "The function did not finish in time.", "Function.DeadlineExceeded"
+)
+_STOPPING = Problem(
+    503, "shutting_down", "Service unavailable", "The function is being shut down.", "Runtime.ShuttingDown"
+)
+
+
+class Service:
+    """One application, serving any number of invocations, also at the same time."""
+
+    def __init__(
+        self, application: Application, state: Mapping[str, Any], api: RuntimeApi, function: Function | None = None
+    ) -> None:
+        self._application = application
+        self._state = state
+        self._api = api
+        self._function = function or Function()
+        self._abandoned: set[asyncio.Task[None]] = set()
+
+    async def serve(self, invocation: Invocation, stopping: asyncio.Future[None]) -> int:
+        """Answer an invocation and return the status that the Runtime API gave to the answer.
+
+        Once `stopping` is done, the application is cancelled and the response ended.
+
+        Raises:
+            ResponseClosed: the answer could not be delivered whole.
+            RuntimeApiError: an error could not be reported.
+        """
+        try:
+            context = invocation.context(self._function)
+            event = invocation.event()
+            scope, body = http_request(event)
+        except InvalidInvocation as error:
+            log.write("ERROR", f"{error.error_type}: {error.message}", invocation.request_id)
+            return await self._api.report_error(invocation, error.error_type, error.message)
+        scope |= {"state": dict(self._state), "aws.event": event, "aws.context": context}
+        return await self._exchange(invocation, scope, body, stopping)
+
+    async def _exchange(
+        self, invocation: Invocation, scope: dict[str, Any], body: bytes, stopping: asyncio.Future[None]
+    ) -> int:
+        stream = ResponseStream(self._api, invocation)
+        try:
+            exchange = Exchange(stream, scope["method"], body, invocation.request_id)
+            task = asyncio.create_task(self._run(scope, exchange))
+            problem = await self._problem(task, exchange, scope["aws.context"], stopping)
+            try:
+                await exchange.end(problem)
+            except ResponseClosed as error:
+                log.write("WARNING", f"the response could not be ended: {error}", invocation.request_id)
+            status = await stream.settle()
+            await self._let_go(task, invocation.request_id)
+            return status
+        finally:
+            stream.close()
+
+    async def _run(self, scope: dict[str, Any], exchange: Exchange) -> None:
+        trace_id.set(scope["aws.context"].trace_id)
+        await self._application(scope, exchange.receive, exchange.send)
+
+    async def _problem(
+        self, task: asyncio.Task[None], exchange: Exchange, context: Context, stopping: asyncio.Future[None]
+    ) -> Problem | None:
+        """Wait for the application, cancel it when it must end, and say what is wrong, if anything."""
+        limits = self._api.limits
+        seconds = context.deadline_ms / 1000 - time.time() - limits.deadline_margin
+        await asyncio.wait({task, stopping}, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return _outcome(task, exchange, context.aws_request_id)
+        task.cancel()
+        await asyncio.wait({task}, timeout=limits.unwind)
+        problem = _STOPPING if stopping.done() else _TOO_LATE
+        log.write("ERROR", f"{problem.error_type}: {problem.detail}", context.aws_request_id)
+        return problem
+
+    async def _let_go(self, task: asyncio.Task[None], request_id: str) -> None:
+        """See that the application's task ends with its invocation."""
+        await asyncio.wait({task}, timeout=self._api.limits.grace)
+        if not task.done():
+            log.write("ERROR", "the application ignores its cancellation; it is left behind", request_id)
+            self._abandoned.add(task)  # the loop itself would not keep it alive
+            task.add_done_callback(self._abandoned.discard)
+        elif not task.cancelled():
+            task.exception()  # seen: reported as far as it mattered
+
+
+def _outcome(task: asyncio.Task[None], exchange: Exchange, request_id: str) -> Problem | None:
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    if isinstance(error, OSError) and exchange.is_closed:
+        log.write("WARNING", f"the application stopped because its response was closed: {error}", request_id)
+        return None
+    if error is not None:
+        log.write("ERROR", "the application failed", request_id, error)
+        return Problem(500, "internal_error", "Internal error", "The function failed.", type_of(error))
+    if not exchange.is_started:
+        log.write("ERROR", "the application returned without a response", request_id)
+        return Problem(500, "internal_error", "Internal error", "The function sent no response.", "Function.NoResponse")
+    if not exchange.is_complete:
+        log.write("WARNING", "the application returned without ending its response", request_id)
+    return None

@@ -1,0 +1,117 @@
+"""The loop: as many slots as may run at once, each polling and serving one invocation after the other, in one process.
+
+Rules of an invocation's end (see also `Service.serve`):
+    answered 2xx                  go on
+    answered 400, 403, 410, 413   log, go on
+    answered 500                  the Runtime API wants this process to exit
+    not answered whole            alone in the process: exit, because a Runtime API whose response was cut off hands
+                                  out nothing any more; with others in the process: log, go on
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from lambda_stream import log
+from lambda_stream.api import RuntimeApi
+from lambda_stream.errors import ResponseClosed, RuntimeApiError, Unusable
+from lambda_stream.invocation import Invocation
+from lambda_stream.poll import Poll
+from lambda_stream.service import Service
+
+
+class Slots:
+    """All slots of a process."""
+
+    def __init__(self, service: Service, api: RuntimeApi, concurrency: int) -> None:
+        self._service = service
+        self._api = api
+        self._concurrency = concurrency
+        self._idle: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
+
+    async def run(self, stop: asyncio.Event) -> bool:
+        """Poll and serve until `stop` is set; return True then, False when the process had to end by itself.
+
+        Once stopped, idle slots end at once, others get the drain time before their applications are cancelled.
+        """
+        ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        slots = {asyncio.create_task(self._slot(ending)) for _ in range(self._concurrency)}
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({*slots, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            is_wanted = stopped.done()
+            await self._stop(slots, ending)
+        finally:
+            for task in (stopped, *slots):
+                task.cancel()
+            await asyncio.gather(stopped, *slots, return_exceptions=True)
+        return is_wanted
+
+    async def _stop(self, slots: set[asyncio.Task[None]], ending: asyncio.Future[None]) -> None:
+        self._is_stopping = True
+        for slot in self._idle:
+            slot.cancel()
+        limits = self._api.limits
+        await asyncio.wait(slots, timeout=limits.drain)
+        ending.set_result(None)
+        await asyncio.wait(slots, timeout=limits.unwind + limits.grace)
+
+    async def _slot(self, ending: asyncio.Future[None]) -> None:
+        poll = Poll(self._api)
+        try:
+            while not self._is_stopping:
+                await self._step(poll, ending)
+        except Unusable as error:
+            log.write("CRITICAL", f"this process must end: {error}")
+        finally:
+            poll.close()
+
+    async def _step(self, poll: Poll, ending: asyncio.Future[None]) -> None:
+        slot = asyncio.current_task()
+        assert slot is not None  # noqa: S101  # only ever runs in a task
+        self._idle.add(slot)
+        try:
+            head = await poll.head()
+        finally:
+            self._idle.discard(slot)
+        invocation = await poll.invocation(head)
+        if invocation is not None:
+            await self._serve(invocation, ending)
+
+    async def _serve(self, invocation: Invocation, ending: asyncio.Future[None]) -> None:
+        if self._concurrency == 1:
+            _set_trace_id(invocation.trace_id)
+        try:
+            status = await self._service.serve(invocation, ending)
+        except (ResponseClosed, RuntimeApiError) as error:
+            self._unanswered(invocation, error)
+        except Exception as error:  # the last boundary: a defect in here must not take the other slots along
+            log.write("ERROR", "lambda_stream failed", invocation.request_id, error)
+            self._unanswered(invocation, error)
+        else:
+            _judge(status, invocation.request_id)
+
+    def _unanswered(self, invocation: Invocation, error: Exception) -> None:
+        log.write("ERROR", f"not answered whole: {error}", invocation.request_id)
+        if self._concurrency == 1:
+            raise Unusable("an invocation was not answered whole") from error
+
+
+def _judge(status: int, request_id: str) -> None:
+    """Act on the Runtime API's answer to a response or an error report."""
+    if status == 500:
+        raise Unusable("the Runtime API says that it cannot recover")
+    if status == 410:
+        log.write("WARNING", "answered too late: the invocation had already timed out", request_id)
+    elif not 200 <= status < 300:
+        log.write("ERROR", f"the Runtime API refused the answer with {status}", request_id)
+
+
+def _set_trace_id(value: str | None) -> None:
+    """Put the trace header where X-Ray's SDK looks for it; only sound with one invocation at a time."""
+    if value is None:
+        os.environ.pop("_X_AMZN_TRACE_ID", None)
+    else:
+        os.environ["_X_AMZN_TRACE_ID"] = value

@@ -1,0 +1,121 @@
+"""One response on its way to the Runtime API, on a connection of its own: prelude, chunks, end, answer.
+
+Every wait is bounded. A response is either ended properly or known not to be; see `settle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from lambda_stream.api import RuntimeApi
+from lambda_stream.connection import Connection
+from lambda_stream.errors import ResponseClosed, RuntimeApiError
+from lambda_stream.http11 import LAST_CHUNK, Head, chunk, last_chunk
+from lambda_stream.invocation import Invocation
+
+_BUFFER_BYTES = 64 * 1024
+
+
+class ResponseStream:
+    """Opens its connection while the application is still at work, and takes one write per chunk."""
+
+    def __init__(self, api: RuntimeApi, invocation: Invocation) -> None:
+        self._limits = api.limits
+        self._head = api.response_head(invocation)
+        self._opening = asyncio.create_task(api.connect())
+        self._connection: Connection | None = None
+        self._reply: asyncio.Task[Head] | None = None
+        self._problem: Exception | None = None
+
+    @property
+    def is_started(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing can be written any more although the response has not ended."""
+        return self._problem is not None or (self._reply is not None and self._reply.done())
+
+    async def start(self, prelude: bytes) -> None:
+        """Begin the response: its head, and the prelude as a chunk of its own, at once.
+
+        Raises:
+            ResponseClosed: the Runtime API cannot be reached.
+        """
+        try:
+            connection = await asyncio.shield(self._opening)
+        except RuntimeApiError as error:
+            self._problem = error
+            raise ResponseClosed(str(error)) from error
+        connection.limit_buffer(_BUFFER_BYTES)
+        connection.write(self._head + chunk(prelude))
+        self._connection = connection
+        self._reply = asyncio.create_task(connection.head())
+
+    async def write(self, data: bytes) -> None:
+        """Wait until there is room, then write non-empty data as one chunk. If cancelled, it has written nothing.
+
+        Raises:
+            ResponseClosed: the connection is lost, has stalled for too long, or was answered already.
+        """
+        connection = self._writable()
+        if connection.buffered_bytes > _BUFFER_BYTES:
+            await self._drain(connection, self._limits.send_stall)
+            connection = self._writable()
+        connection.write(chunk(data))
+
+    def finish(self, trailers: Mapping[str, str] | None = None) -> None:
+        """End the body, with trailers if something went wrong after it had begun.
+
+        Raises:
+            ResponseClosed: as `write`.
+        """
+        self._writable().write(last_chunk(trailers) if trailers else LAST_CHUNK)
+
+    async def settle(self) -> int:
+        """Wait until everything is taken and answered; return the status.
+
+        Raises:
+            ResponseClosed: the Runtime API did not take it all, or did not answer, within the limits.
+        """
+        if self._connection is None or self._reply is None:
+            raise ResponseClosed("no response was begun")
+        try:
+            if not self._reply.done() and self._problem is None:
+                self._connection.limit_buffer(0)
+                await self._drain(self._connection, self._limits.stall)
+            async with asyncio.timeout(0 if self._problem else self._limits.reply):
+                return (await self._reply).status
+        except (RuntimeApiError, TimeoutError) as error:
+            raise ResponseClosed(f"the response was not accepted: {self._problem or error or 'no answer'}") from error
+
+    def close(self) -> None:
+        """Close the connection, whatever state it is in."""
+        for task in (self._opening, self._reply):
+            if task is not None and not task.done():
+                task.cancel()
+            elif task is not None and not task.cancelled():
+                task.exception()  # seen
+        if self._opening.done() and not self._opening.cancelled() and self._opening.exception() is None:
+            self._opening.result().abort()
+
+    def _writable(self) -> Connection:
+        if self._connection is None or self.is_broken:
+            raise ResponseClosed(f"the response is closed: {self._problem or 'answered before its end'}")
+        return self._connection
+
+    async def _drain(self, connection: Connection, stall_seconds: float) -> None:
+        """Wait for room in the buffer; give up only when nothing at all is taken for `stall_seconds`."""
+        while True:
+            before = connection.buffered_bytes
+            try:
+                async with asyncio.timeout(stall_seconds):
+                    return await connection.drain()
+            except TimeoutError:
+                if connection.buffered_bytes >= before:
+                    self._problem = ResponseClosed(f"nothing was taken for {stall_seconds:g} s")
+                    raise self._problem from None
+            except OSError as error:
+                self._problem = error
+                raise ResponseClosed("the connection to the Runtime API broke") from error
