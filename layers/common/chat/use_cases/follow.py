@@ -27,6 +27,8 @@ class Wanted:
     user_message_id: str | None = None
     after: int | None = None
     """The number of the last event that the client has; only with `message_id`."""
+    has_all: bool = False
+    """The client has the answer's end: nothing is left to follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class FollowAnswer:
         return Following(self, stored, after)
 
     async def _find(self, chat_id: str, session_id: str, wanted: Wanted) -> StoredAnswer | None:
+        if wanted.has_all:
+            return None
         if wanted.message_id is not None:
             return await self.chats.find_answer(chat_id, wanted.message_id)
         if wanted.user_message_id is not None:

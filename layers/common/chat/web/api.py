@@ -50,12 +50,14 @@ class Service:
 
 def application(service: Service, routes: Sequence[Route], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """Return an ASGI application of `routes` and `/health`, with problem documents for all errors."""
-    return Starlette(
+    app = Starlette(
         routes=[*routes, _route("/health", health_endpoint(service.health), "GET")],
         exception_handlers=exception_handlers(),
         middleware=[Middleware(UnknownErrors)],
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # a path with a slash too many is no route
+    return app
 
 
 def health_endpoint(health: Health) -> Endpoint:
@@ -114,8 +116,7 @@ def stream_routes(service: Service, stream: StreamAnswer, follow: FollowAnswer) 
     async def resume(
         request: Request, chat_id: str, user_id: str, session_id: str, last: LastEventId | None
     ) -> Response:
-        wanted = _wanted(request, last)
-        following = await follow(chat_id, user_id, session_id, wanted) if wanted else None
+        following = await follow(chat_id, user_id, session_id, _wanted(request, last))
         if following is None:
             return Response(status_code=204)
         return watch(request, following)
@@ -189,10 +190,10 @@ def seconds_left(request: Request) -> float:
     return max(float(context.get_remaining_time_in_millis()) / 1000, 0.0)
 
 
-def _wanted(request: Request, last: LastEventId | None) -> Wanted | None:
-    """Return what to follow; None when the client has all of it."""
+def _wanted(request: Request, last: LastEventId | None) -> Wanted:
     if last is not None:
-        return None if last.number == "done" else Wanted(last.message_id, after=int(last.number))
+        has_all = last.number == "done"
+        return Wanted(last.message_id, after=None if has_all else int(last.number), has_all=has_all)
     message_id, user_message_id = query_uuid(request, "messageId"), query_uuid(request, "userMessageId")
     if message_id and user_message_id:
         raise InvalidRequest("Send messageId or userMessageId, not both.")
