@@ -1,0 +1,181 @@
+"""Watchers get what an unbroken client gets, exact to the character."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from chat.answer import Answer
+from chat.errors import ChatNotFound
+from chat.model import Status, new_id
+from chat.ports import Finish, Reasoning
+from chat.use_cases.follow import Wanted
+from tests.kit.ai import ScriptedAI
+from tests.kit.chats import MemoryChats
+from tests.kit.world import Client, World
+
+WORDS = ["하나 ", "둘 ", "셋 ", "넷"]
+
+
+@pytest.fixture
+def world() -> World:
+    return World(MemoryChats(), ai=ScriptedAI(*WORDS, Finish("stop")))
+
+
+async def follow(world: World, chat_id: str, **wanted) -> Client:
+    following = await world.watch(chat_id, wanted=Wanted(**wanted))
+    client = Client()
+    await following.run(client)
+    return client
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_resuming_after_any_event_gives_exactly_the_rest(world, after):
+    chat_id = await world.new_chat()
+    client = await world.ask(chat_id)
+    resumed = await follow(world, chat_id, message_id=client.start["messageId"], after=after)
+    assert resumed.events == client.events[after:]
+    assert all(resumed.has_ids)
+
+
+async def test_a_watcher_of_a_running_answer_gets_all_of_it_live(world):
+    silence = asyncio.Event()
+    world.ai.script = ["before ", silence, "after", Finish("stop")]
+    chat_id = await world.new_chat()
+    client, task = await world.begin(chat_id)
+    watching = asyncio.create_task(follow(world, chat_id))
+    await world.ai.reached.wait()
+    silence.set()
+    await task
+    assert (await watching).events == client.events
+
+
+async def test_without_a_name_it_is_this_sessions_answer_else_the_newest(world):
+    world.ai.script = ["x", asyncio.Event()]
+    chat_id = await world.new_chat()
+    phone, phone_task = await world.begin(chat_id, session="phone")
+    laptop, laptop_task = await world.begin(chat_id, session="laptop")
+    mine = await world.watch(chat_id, session="phone")
+    newest = await world.watch(chat_id, session="tablet")
+    assert mine.message_id == phone.start["messageId"]
+    assert newest.message_id == laptop.start["messageId"]
+    for session in ("phone", "laptop"):
+        await world.cancel(chat_id, session)
+    await asyncio.gather(phone_task, laptop_task)
+    assert await world.watch(chat_id) is None
+
+
+async def test_an_ended_answer_that_is_named_is_replayed_whole_without_ids_but_the_last(world):
+    chat_id, message = await world.new_chat(), new_id()
+    client = await world.ask(chat_id, message=message)
+    for wanted in ({"message_id": client.start["messageId"]}, {"user_message_id": message}):
+        again = await follow(world, chat_id, **wanted)
+        assert (again.text, again.start, again.done) == (client.text, client.start, client.done)
+        assert not any(again.has_ids)
+
+
+async def test_nothing_is_there_to_follow(world):
+    chat_id = await world.new_chat()
+    assert await world.watch(chat_id) is None
+    assert await world.watch(chat_id, wanted=Wanted(new_id())) is None
+    assert await world.watch(chat_id, wanted=Wanted(user_message_id=new_id())) is None
+    assert await world.watch(chat_id, wanted=Wanted(new_id(), after=3)) is None
+
+
+async def test_a_foreign_chat_cannot_be_followed(world):
+    chat_id = await world.new_chat()
+    world.user = "somebody else"
+    with pytest.raises(ChatNotFound):
+        await world.watch(chat_id)
+
+
+async def test_when_the_log_has_expired_the_answer_is_replayed_from_mysql(world):
+    chat_id = await world.new_chat()
+    client = await world.ask(chat_id)
+    world.live.logs.clear()
+    again = await follow(world, chat_id, message_id=client.start["messageId"], after=3)
+    assert again.names[0] == "start"
+    assert (again.text, again.done) == (client.text, client.done)
+
+
+class TestDeadOwner:
+    """The owner was killed: a row, a log that may be short, no lease."""
+
+    async def orphan(self, world: World, *logged: str, checkpoint: str = "") -> tuple[str, str]:
+        chat_id = await world.new_chat()
+        generation = await world.send(chat_id)
+        answer = generation.answer
+        answer.begin()
+        partial = Answer(answer.identity)
+        partial.begin()
+        partial.say(checkpoint)
+        await world.chats.checkpoint(partial, generation._owner_token, world.clock())
+        for word in logged:
+            answer.say(word)
+        world.live.logs[answer.identity.message_id] = answer.events
+        world.clock.ahead = timedelta(minutes=1)
+        return chat_id, answer.identity.message_id
+
+    async def test_a_watcher_gets_the_log_and_an_end(self, world):
+        chat_id, message_id = await self.orphan(world, "one ", "two")
+        client = await follow(world, chat_id, message_id=message_id, after=2)
+        assert [event.number for event in client.events] == [3, 4, 0]
+        assert client.names == ["", "failure", "done"]
+        assert client.done["status"] == "interrupted"
+        stored = await world.chats.find_answer(chat_id, message_id)
+        assert (stored.status, stored.text) == (Status.INTERRUPTED, "one two")
+
+    async def test_a_client_that_saw_more_than_was_logged_begins_afresh(self, world):
+        chat_id, message_id = await self.orphan(world, "one ")
+        client = await follow(world, chat_id, message_id=message_id, after=9)
+        assert client.names == ["start", "", "failure", "done"]
+        assert client.text == "one "
+
+    async def test_when_the_checkpoint_holds_more_than_the_log_all_of_it_is_replayed(self, world):
+        chat_id, message_id = await self.orphan(world, "one ", checkpoint="one two three")
+        client = await follow(world, chat_id, message_id=message_id, after=1)
+        assert client.text == "one two three"
+        assert client.done["characters"] == len("one two three")
+
+    async def test_naming_nothing_still_finds_it_and_ends(self, world):
+        chat_id, _ = await self.orphan(world, "one ")
+        client = await follow(world, chat_id)
+        assert (client.text, client.done["status"]) == ("one ", "interrupted")
+
+
+async def test_with_redis_away_a_watcher_gets_the_checkpoints_and_the_end():
+    world = World(MemoryChats(), ai=ScriptedAI(), checkpoint_seconds=0.01)
+    first, second = asyncio.Event(), asyncio.Event()
+    world.ai.script = [Reasoning("hm"), "one ", first, "two", second, "!", Finish("stop")]
+    world.live.is_away = True
+    chat_id = await world.new_chat()
+    client, task = await world.begin(chat_id)
+    watcher = Client()
+    watching = asyncio.create_task((await world.watch(chat_id)).run(watcher))
+    await watcher.has(3)
+    assert watcher.text == "one "
+    first.set()
+    await watcher.has(4)
+    second.set()
+    await task
+    await watching
+    assert (watcher.text, watcher.done) == (client.text, client.done)
+    assert watcher.names.count("start") == 1
+    assert not any(watcher.has_ids)
+
+
+async def test_redis_that_comes_back_is_followed_on():
+    world = World(MemoryChats(), ai=ScriptedAI(), away_seconds=60)
+    silence = asyncio.Event()
+    world.ai.script = ["one ", silence, "two", Finish("stop")]
+    chat_id = await world.new_chat()
+    client, task = await world.begin(chat_id)
+    watcher = Client()
+    watching = asyncio.create_task((await world.watch(chat_id)).run(watcher))
+    await watcher.has(2)
+    world.live.is_away = True
+    silence.set()
+    await task
+    world.live.is_away = False
+    await watching
+    assert (watcher.text, watcher.done) == (client.text, client.done)
