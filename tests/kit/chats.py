@@ -1,148 +1,184 @@
-"""`Chats` in memory: what MySQL does for the use cases, in the simplest way."""
+"""`Chats` in memory: what MySQL does for the use cases, in the simplest way, and able to be away."""
 
-import asyncio
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from chat.answer import Answer
-from chat.errors import ChatNotFound, IdempotencyConflict
-from chat.model import (
-    Busy,
-    Chat,
-    Exchange,
-    FinalRecord,
-    Opened,
-    Opening,
-    Repeated,
-    Status,
-    StoredAnswer,
-)
+from chat.errors import ChatNotFound, IdempotencyConflict, StorageUnavailable
+from chat.model import Busy, Chat, Exchange, FinalRecord, Opened, Opening, Repeated, Status, StoredAnswer
+from chat.title import title_from
+
+
+@dataclass
+class Row:
+    """One stored chat with its messages; a question's and an answer's place in it is their `seq`."""
+
+    chat: Chat
+    next_seq: int = 1
+    questions: dict[str, tuple[int, str]] = field(default_factory=dict)
+    answers: dict[str, tuple[int, StoredAnswer]] = field(default_factory=dict)
+
+    def newest(self, answers: Iterable[tuple[int, StoredAnswer]]) -> StoredAnswer | None:
+        return max(answers, key=lambda numbered: numbered[0], default=(0, None))[1]
+
+    def newest_to(self, user_message_id: str) -> StoredAnswer | None:
+        return self.newest(row for row in self.answers.values() if row[1].identity.user_message_id == user_message_id)
+
+    def active(self, session_id: str | None) -> StoredAnswer | None:
+        return self.newest(
+            row
+            for row in self.answers.values()
+            if row[1].is_active and session_id in (None, row[1].identity.session_id)
+        )
+
+    def take(self) -> int:
+        self.next_seq += 1
+        return self.next_seq - 1
 
 
 class MemoryChats:
-    """Every method does its work between two awaits, as a transaction would."""
+    """One MySQL, shared by as many processes as are given it."""
 
     def __init__(self) -> None:
-        self.chats: dict[str, Chat] = {}
-        self.keys: dict[tuple[str, str], tuple[str, str | None]] = {}
-        self.questions: dict[tuple[str, str], str] = {}
-        self.answers: dict[tuple[str, str], StoredAnswer] = {}
+        self.is_away = False
+        self.rows: dict[str, Row] = {}
+        self.keys: dict[tuple[str, str], tuple[str | None, Chat]] = {}
 
     async def create(self, chat: Chat, idempotency_key: str | None, digest: str | None) -> Chat:
-        await asyncio.sleep(0)
+        self._trip()
         if idempotency_key is not None:
-            known, known_digest = self.keys.setdefault((chat.user_id, idempotency_key), (chat.id, digest))
-            if known_digest != digest:
-                raise IdempotencyConflict("The key came before with other content.")
-            chat = self.chats.get(known, chat)
-        self.chats[chat.id] = chat
+            stored_digest, stored = self.keys.setdefault((chat.user_id, idempotency_key), (digest, chat))
+            if stored_digest != digest:
+                raise IdempotencyConflict("This idempotency key came before with other content.")
+            chat = stored
+        self.rows.setdefault(chat.id, Row(chat))
         return chat
 
     async def require(self, chat_id: str, user_id: str) -> None:
-        await asyncio.sleep(0)
-        if chat_id not in self.chats or self.chats[chat_id].user_id != user_id:
-            raise ChatNotFound
+        self._trip()
+        self._owned(chat_id, user_id)
 
     async def open_answer(self, opening: Opening, history_bytes: int) -> Opened | Repeated | Busy:
-        await self.require(opening.identity.chat_id, opening.user_id)
+        self._trip()
         who = opening.identity
-        message = (who.chat_id, who.user_message_id)
-        is_first = message not in self.questions
-        earlier = self._exchanges(who.chat_id, who.user_message_id, history_bytes)
-        if not is_first:
-            if self.questions[message] != opening.content:
-                raise IdempotencyConflict("The message came before with other content.")
-            newest = self._newest(who.chat_id, who.user_message_id)
-            if newest is not None and not newest.status.retryable:
-                return Repeated(newest)
-        for answer in self._of(who.chat_id):
-            if answer.is_active and answer.identity.session_id == who.session_id:
-                return Busy(answer)
-        self.questions.setdefault(message, opening.content)
-        self.answers[who.chat_id, who.message_id] = _row(opening)
-        chat = self.chats[who.chat_id]
-        self.chats[who.chat_id] = replace(chat, title=chat.title or opening.content[:60])
-        return Opened(chat.system_prompt, earlier, is_first)
+        row = self._owned(who.chat_id, opening.user_id)
+        is_first = who.user_message_id not in row.questions
+        if not is_first or who.user_message_id in row.answers:
+            if row.questions.get(who.user_message_id, (0, None))[1] != opening.content:
+                raise IdempotencyConflict("This userMessageId came before with other content.")
+            answer = row.newest_to(who.user_message_id)
+            if answer is not None and not answer.status.retryable:
+                return Repeated(answer)
+        if (active := row.active(who.session_id)) is not None:
+            return Busy(active)
+        if is_first:
+            row.questions[who.user_message_id] = (row.take(), opening.content)
+        row.answers[who.message_id] = (row.take(), _new(opening))
+        row.chat = replace(row.chat, title=_titled(row.chat, opening))
+        return Opened(row.chat.system_prompt, self._history(row, who.user_message_id, history_bytes), is_first)
 
     async def find_answer(self, chat_id: str, message_id: str) -> StoredAnswer | None:
-        await asyncio.sleep(0)
-        return self.answers.get((chat_id, message_id))
+        self._trip()
+        row = self.rows.get(chat_id)
+        return row.answers.get(message_id, (0, None))[1] if row else None
 
     async def find_answer_to(self, chat_id: str, user_message_id: str) -> StoredAnswer | None:
-        await asyncio.sleep(0)
-        return self._newest(chat_id, user_message_id)
+        self._trip()
+        row = self.rows.get(chat_id)
+        return row.newest_to(user_message_id) if row else None
 
     async def find_active(self, chat_id: str, session_id: str | None) -> StoredAnswer | None:
-        await asyncio.sleep(0)
-        active = [answer for answer in self._of(chat_id) if answer.is_active]
-        return next((a for a in reversed(active) if session_id in (None, a.identity.session_id)), None)
+        self._trip()
+        row = self.rows.get(chat_id)
+        return row.active(session_id) if row else None
 
     async def checkpoint(self, answer: Answer, owner_token: str, seen_at: datetime) -> bool:
-        await asyncio.sleep(0)
-        row = self.answers[answer.identity.chat_id, answer.identity.message_id]
-        if not row.is_active or row.owner_token != owner_token:
-            return False
-        changed = replace(row, text=answer.text, reasoning=answer.reasoning, owner_seen_at=seen_at)
-        self.answers[row.identity.chat_id, row.identity.message_id] = changed
-        return True
+        self._trip()
+        who = answer.identity
+        return self._change(
+            who.chat_id,
+            who.message_id,
+            owner_token,
+            None,
+            text=answer.text,
+            reasoning=answer.reasoning,
+            owner_seen_at=seen_at,
+        )
 
     async def finish(
-        self,
-        chat_id: str,
-        message_id: str,
-        owner_token: str,
-        final: FinalRecord,
-        if_seen_at: datetime | None = None,
+        self, chat_id: str, message_id: str, owner_token: str, final: FinalRecord, if_seen_at: datetime | None = None
     ) -> bool:
-        await asyncio.sleep(0)
-        row = self.answers.get((chat_id, message_id))
-        if row is None or not row.is_active or row.owner_token != owner_token:
-            return False
-        if if_seen_at not in (None, row.owner_seen_at):
-            return False
-        self.answers[chat_id, message_id] = replace(
-            row,
+        self._trip()
+        return self._change(
+            chat_id,
+            message_id,
+            owner_token,
+            if_seen_at,
             status=final.ending.status,
-            finish_reason=final.ending.finish_reason,
-            error_code=final.ending.error_code,
             text=final.text,
             reasoning=final.reasoning,
-            sources=final.sources,
+            sources=tuple(final.sources),
+            finish_reason=final.ending.finish_reason,
+            error_code=final.ending.error_code,
             usage=final.usage,
             finished_at=final.finished_at,
         )
-        return True
 
     async def ping(self) -> None:
-        await asyncio.sleep(0)
+        self._trip()
 
-    def _of(self, chat_id: str) -> list[StoredAnswer]:
-        return [answer for (chat, _), answer in self.answers.items() if chat == chat_id]
+    async def close(self) -> None:
+        pass
 
-    def _newest(self, chat_id: str, user_message_id: str) -> StoredAnswer | None:
-        answers = [a for a in self._of(chat_id) if a.identity.user_message_id == user_message_id]
-        return answers[-1] if answers else None
+    def _trip(self) -> None:
+        if self.is_away:
+            raise StorageUnavailable
 
-    def _exchanges(self, chat_id: str, before: str, history_bytes: int) -> list[Exchange]:
+    def _owned(self, chat_id: str, user_id: str) -> Row:
+        row = self.rows.get(chat_id)
+        if row is None or row.chat.user_id != user_id:
+            raise ChatNotFound
+        return row
+
+    def _history(self, row: Row, user_message_id: str, history_bytes: int) -> list[Exchange]:
+        before = row.questions[user_message_id][0]
         found: list[Exchange] = []
-        for (chat, message), question in self.questions.items():
-            if chat != chat_id:
+        for question_id, (seq, question) in sorted(row.questions.items(), key=lambda item: -item[1][0]):
+            told = [
+                (number, answer)
+                for number, answer in row.answers.values()
+                if answer.identity.user_message_id == question_id and not answer.is_active and answer.text
+            ]
+            if seq >= before or not told:
                 continue
-            if message == before:
+            if sum(len((exchange.question + exchange.answer).encode()) for exchange in found) >= history_bytes:
                 break
-            ended = [a for a in self._of(chat) if a.identity.user_message_id == message and a.text and not a.is_active]
-            if ended:
-                found.append(Exchange(question, ended[-1].text))
+            answer = row.newest(told)
+            assert answer is not None
+            found.insert(0, Exchange(question, answer.text))
         return found
 
+    def _change(
+        self, chat_id: str, message_id: str, owner_token: str, if_seen_at: datetime | None, **values: object
+    ) -> bool:
+        row = self.rows.get(chat_id)
+        if row is None or message_id not in row.answers:
+            return False
+        seq, answer = row.answers[message_id]
+        if not answer.is_active or answer.owner_token != owner_token or if_seen_at not in (None, answer.owner_seen_at):
+            return False
+        row.answers[message_id] = (seq, replace(answer, **values))
+        return True
 
-def _row(opening: Opening) -> StoredAnswer:
+
+def _new(opening: Opening) -> StoredAnswer:
     return StoredAnswer(
-        opening.identity,
-        Status.STREAMING,
+        identity=opening.identity,
+        status=Status.STREAMING,
         text="",
         reasoning="",
-        sources=[],
+        sources=(),
         finish_reason=None,
         error_code=None,
         usage=None,
@@ -152,3 +188,7 @@ def _row(opening: Opening) -> StoredAnswer:
         created_at=opening.now,
         finished_at=None,
     )
+
+
+def _titled(chat: Chat, opening: Opening) -> str | None:
+    return title_from(opening.content) if chat.title is None else chat.title

@@ -1,0 +1,60 @@
+"""A chat's title, made from its first message. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+TITLE_CHARACTERS = 60
+"""The longest title that is made here, in code points."""
+
+_LINE_END = re.compile(r"[\n\r\v\f\x85\u2028\u2029]")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_ZERO_WIDTH_JOINER = "\u200d"
+_REGIONAL = ("\U0001f1e6", "\U0001f1ff")
+"""Flags are pairs of these."""
+_MODIFIERS = (("\U0001f3fb", "\U0001f3ff"), ("\U000e0020", "\U000e007f"), ("\u1160", "\u11ff"))
+"""Skin tones, tags, and the vowels and finals of decomposed Hangul: they belong to what stands before them."""
+
+
+def title_from(content: str) -> str | None:
+    """Return the first line that says something, on one line and cut to `TITLE_CHARACTERS`; None when none does.
+
+    Cut between words if that leaves most of it, and never inside what readers see as one character.
+    Source: Unicode Standard Annex 29, section 3.1, as far as titles need it.
+    """
+    for line in _LINE_END.split(content):
+        if words := _BLANK.sub(" ", line).strip():
+            return words if len(words) <= TITLE_CHARACTERS else _cut(words) + "…"
+    return None
+
+
+def _cut(words: str) -> str:
+    end = TITLE_CHARACTERS - 1
+    space = words.rfind(" ", 0, end + 1)
+    if space > end // 2:
+        return words[:space]
+    while end > 1 and _joins(words, end):
+        end -= 1
+    return words[:end]
+
+
+def _joins(text: str, at: int) -> bool:
+    """Tell whether the code points around `at` are parts of one character."""
+    before, after = text[at - 1], text[at]
+    if _ZERO_WIDTH_JOINER in (before, after) or unicodedata.category(after).startswith("M"):
+        return True
+    if any(first <= after <= last for first, last in _MODIFIERS):
+        return True
+    return _is_regional(after) and _regionals_before(text, at) % 2 == 1
+
+
+def _regionals_before(text: str, at: int) -> int:
+    count = 0
+    while count < at and _is_regional(text[at - 1 - count]):
+        count += 1
+    return count
+
+
+def _is_regional(character: str) -> bool:
+    return _REGIONAL[0] <= character <= _REGIONAL[1]

@@ -1,0 +1,56 @@
+"""A chat's title from its first message."""
+
+import pytest
+
+from chat.title import TITLE_CHARACTERS, title_from
+
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+THUMB = "\U0001f44d\U0001f3fd"
+FLAG = "\U0001f1f0\U0001f1f7"
+DECOMPOSED_E = "e\u0301"
+DECOMPOSED_HAN = "\u1112\u1161\u11ab"
+
+
+@pytest.mark.parametrize(
+    ("content", "title"),
+    [
+        ("Hello", "Hello"),
+        ("  Hello \t  there  ", "Hello there"),
+        ("\n\r\n \u2028 second line\nthird", "second line"),
+        ("one\u2029two", "one"),
+        ("a\x00b\x07c", "a b c"),
+        ("안녕하세요, 반갑습니다", "안녕하세요, 반갑습니다"),
+        ("", None),
+        (" \n\t\u3000\n\x00", None),
+    ],
+)
+def test_it_is_the_first_line_that_says_something(content, title):
+    assert title_from(content) == title
+
+
+def test_exactly_as_long_as_allowed_it_is_left_whole():
+    assert title_from("x" * TITLE_CHARACTERS) == "x" * TITLE_CHARACTERS
+
+
+def test_a_long_one_is_cut_between_words():
+    title = title_from("word " * 40)
+    assert title == " ".join(["word"] * 12) + "…"
+
+
+def test_one_long_word_is_cut_within():
+    assert title_from("가" * 61) == "가" * (TITLE_CHARACTERS - 1) + "…"
+
+
+def test_a_first_word_and_one_that_never_ends_are_cut_within_the_second():
+    assert title_from("see " + "x" * 100) == "see " + "x" * 55 + "…"
+
+
+@pytest.mark.parametrize("character", [FAMILY, THUMB, FLAG, DECOMPOSED_E, DECOMPOSED_HAN, "☀\ufe0f"])
+@pytest.mark.parametrize("before", range(len(FAMILY) + 1))
+def test_it_is_never_cut_inside_what_is_seen_as_one_character(character, before):
+    title = title_from("x" * before + character * 60)
+    assert title.endswith("…")
+    whole, rest = divmod(len(title) - 1 - before, len(character))
+    assert rest == 0
+    assert title == "x" * before + character * whole + "…"
+    assert len(title) <= TITLE_CHARACTERS
