@@ -1,0 +1,47 @@
+"""`lambda_stream`'s loop in this process, around an application, against the Runtime API of `tests.kit.runtime_api`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from lambda_stream.api import RuntimeApi as Client
+from lambda_stream.handler import Application
+from lambda_stream.service import Service
+from lambda_stream.settings import Function, Limits
+from lambda_stream.slots import Slots
+from tests.kit.runtime_api import RuntimeApi
+
+QUICK = Limits(deadline_margin=0.05, unwind=0.05, grace=0.2, send_stall=0.3, stall=0.3, reply=0.5, drain=0.3)
+"""Bounds that a test can wait out."""
+
+
+@dataclass
+class Loop:
+    """A running loop: set `stop`, await `ended` (True when it ended because it was stopped)."""
+
+    stop: asyncio.Event
+    ended: asyncio.Task[bool]
+
+
+@asynccontextmanager
+async def running(
+    application: Application,
+    api: RuntimeApi,
+    concurrency: int = 1,
+    limits: Limits | None = None,
+    state: Mapping[str, Any] | None = None,
+) -> AsyncIterator[Loop]:
+    """Run the loop, and stop it at the end if the test did not."""
+    client = Client("127.0.0.1", api.port, limits or Limits())
+    service = Service(application, state or {}, client, Function(name="streamer", memory_limit_in_mb="512"))
+    stop = asyncio.Event()
+    loop = Loop(stop, asyncio.create_task(Slots(service, client, concurrency).run(stop)))
+    try:
+        yield loop
+    finally:
+        stop.set()
+        await loop.ended
