@@ -12,7 +12,7 @@ from lambda_stream.http11 import LAST_CHUNK, chunk, last_chunk, read_body, read_
 SIMPLE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: 1\r\nx-a:  2 \r\n\r\nhello"
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b"5;name=value\r\nhello\r\n09\r\n\r\n and on\r\n\r\n0\r\nTrailer-Field: x\r\n\r\n"
+    b"5;name=value\r\nhello\r\n09\r\n\r\n and on\r\n0\r\nTrailer-Field: x\r\n\r\n"
 )
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + SIMPLE
 
