@@ -1,0 +1,16 @@
+"""`python -m migrations`: bring the database in MYSQL_URL to the schema of this code."""
+
+import os
+import sys
+
+from migrations.runner import MigrationError, head, upgrade
+
+if __name__ == "__main__":
+    url = os.environ.get("MYSQL_URL")
+    if not url:
+        sys.exit("MYSQL_URL is not set")
+    try:
+        upgrade(url)
+    except MigrationError as error:
+        sys.exit(f"migrations: {error}")
+    print(f"The schema is at {head()}.")

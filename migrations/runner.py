@@ -1,0 +1,87 @@
+"""Brings a database to the schema of this code: under a lock, safe to repeat, never back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, create_engine, text
+
+from chat.adapters.mysql.engine import engine_options
+from chat.settings import Secret
+
+LOCK_NAME = "aiva-chat-migrations"
+LOCK_SECONDS = 60
+
+
+class MigrationError(RuntimeError):
+    """The schema could not be brought to this code's version; the message says what to do."""
+
+
+def upgrade(mysql_url: str) -> None:
+    """Apply what is missing; does nothing when nothing is.
+
+    Raises:
+        MigrationError: another process holds the lock for too long, or the schema is newer than this code.
+    """
+    target, options = engine_options(Secret(mysql_url))
+    engine = create_engine(target, **options)
+    try:
+        with engine.connect() as connection, _alone(connection):
+            _refuse_newer(connection)
+            command.upgrade(_config(connection), "head")
+    finally:
+        engine.dispose()
+
+
+def head() -> str:
+    """Return the newest step that this code knows."""
+    revision = ScriptDirectory.from_config(_config(None)).get_current_head()
+    if revision is None:
+        raise MigrationError("there are no migrations")
+    return revision
+
+
+def _config(connection: Connection | None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["connection"] = connection
+    return config
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            connection.exec_driver_sql("ROLLBACK")
+            raise
+        connection.exec_driver_sql("COMMIT")
+        return
+    name = {"name": f"{LOCK_NAME}:{connection.engine.url.database}"[:64], "seconds": LOCK_SECONDS}
+    if connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), name).scalar() != 1:
+        raise MigrationError(f"another migration has been running for {LOCK_SECONDS} s: try again when it is done")
+    try:
+        yield
+    finally:
+        connection.execute(text("SELECT RELEASE_LOCK(:name)"), name)
+
+
+def _refuse_newer(connection: Connection) -> None:
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is None:
+        return
+    try:
+        ScriptDirectory.from_config(_config(None)).get_revision(current)
+    except CommandError:
+        raise MigrationError(
+            f"the database's schema ({current}) is newer than this code ({head()}): deploy newer code"
+        ) from None
