@@ -1,0 +1,413 @@
+"""What OpenAI-compatible services really send, each case cut at every byte."""
+
+import json
+import logging
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat.adapters.ai.parser import MOST_EVENT_BYTES, Parser
+from chat.errors import FailureCode
+from chat.model import Source, Usage
+from chat.ports import Finish, Piece, Reasoning, Sources, Text
+
+Outcome = tuple[list[Piece], FailureCode | None]
+
+STOP = Finish("stop")
+END = 'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+
+def delta(**members: object) -> str:
+    return "data: " + json.dumps({"choices": [{"index": 0, "delta": members}]}) + "\n\n"
+
+
+def say(text: str) -> str:
+    return delta(content=text)
+
+
+def event(**members: object) -> str:
+    return "data: " + json.dumps(members, ensure_ascii=False) + "\n\n"
+
+
+def last(reason: object) -> str:
+    return event(choices=[{"index": 0, "delta": {}, "finish_reason": reason}])
+
+
+def cited(*pairs: tuple[object, object]) -> str:
+    return delta(annotations=[{"type": "url_citation", "url_citation": {"url": u, "title": t}} for u, t in pairs])
+
+
+def used(input_tokens: object, output_tokens: object) -> dict[str, object]:
+    return {"prompt_tokens": input_tokens, "completion_tokens": output_tokens}
+
+
+def whole(message: object, reason: object = "stop", **members: object) -> str:
+    choices = [{"index": 0, "message": message, "finish_reason": reason}]
+    return json.dumps({"object": "chat.completion", "choices": choices, **members}, indent=2)
+
+
+def a_source(url: str, title: str | None = None) -> Sources:
+    return Sources((Source(title or url, url),))
+
+
+INCOMPLETE, INVALID, ERROR = FailureCode.AI_INCOMPLETE, FailureCode.AI_INVALID, FailureCode.AI_ERROR
+HI = [Text("Hi"), STOP]
+
+CASES: dict[str, tuple[str | bytes, list[Piece], FailureCode | None]] = {
+    # line ends
+    "LF": (say("Hi") + END, HI, None),
+    "CRLF": ((say("Hi") + END).replace("\n", "\r\n"), HI, None),
+    "CR": ((say("Hi") + END).replace("\n", "\r"), HI, None),
+    "mixed line ends": ('data: {"choices":\r\ndata:[{"delta":\rdata: {"content":"Hi"}}]}\n\r\n' + END, HI, None),
+    "U+2028, U+2029 and U+0085 are no line ends": (
+        event(choices=[{"delta": {"content": "a\u2028b\u2029c\x85d"}}]) + END,
+        [Text("a\u2028b\u2029c\x85d"), STOP],
+        None,
+    ),
+    "form feed and vertical tab are no line ends": (say("a\x0bb\x0cc") + END, [Text("a\x0bb\x0cc"), STOP], None),
+    # framing
+    "byte order mark": (b"\xef\xbb\xbf" + (say("Hi") + END).encode(), HI, None),
+    "byte order mark before JSON": (b"\xef\xbb\xbf" + whole({"content": "Hi"}).encode(), HI, None),
+    "last event without a blank line": (say("Hi") + END.rstrip("\n"), HI, None),
+    "last event is the finish, without a line end": (say("Hi") + last("stop").rstrip("\n"), HI, None),
+    "comments": (": OPENROUTER PROCESSING\n\n:\n" + say("Hi") + ": x\n\n" + END, HI, None),
+    "other fields": ("event: message\nid: 7\nretry: 10\n" + say("Hi") + "id\n\n" + END, HI, None),
+    "multi-line data": ('data: {"choices":[{"delta":\ndata: {"content":"Hi"}}]}\n\n' + END, HI, None),
+    "no space after the colon": ((say("Hi") + END).replace("data: ", "data:"), HI, None),
+    "two spaces after the colon": ((say("Hi") + END).replace("data: ", "data:  "), HI, None),
+    "an empty data line": ("data\n\ndata:\n\n" + say("Hi") + END, HI, None),
+    "blank lines as keep-alives": ("\n\n\n" + say("Hi") + "\n\n\n" + END, HI, None),
+    "nothing counts after [DONE]": (say("Hi") + END + say("more"), HI, None),
+    # the end
+    "[DONE] without a finish reason": (say("Hi") + "data: [DONE]\n\n", [Text("Hi")], INCOMPLETE),
+    "[DONE] and nothing else": ("data: [DONE]\n\n", [], INCOMPLETE),
+    "finish reason without [DONE]": (say("Hi") + last("length"), [Text("Hi"), Finish("length")], None),
+    "usage after the finish reason": (
+        last("stop") + event(choices=[], usage=used(3, 4)) + "data: [DONE]\n\n",
+        [STOP, Usage(3, 4)],
+        None,
+    ),
+    "text after the finish reason": (last("stop") + say("Hi"), [STOP, Text("Hi")], None),
+    "the finish reason twice": (say("Hi") + last("stop") + last("stop"), HI, None),
+    "a reason of its own": (last("tool_calls"), [Finish("tool_calls")], None),
+    "neither": (say("Hi"), [Text("Hi")], INCOMPLETE),
+    "nothing at all": ("", [], INCOMPLETE),
+    "only comments": (": hello\n\n", [], INCOMPLETE),
+    "cut in the middle of an event": (say("Hi") + say("there")[:-20], [Text("Hi")], INCOMPLETE),
+    "cut in the middle of the first event": (say("Hi")[:-20], [], INCOMPLETE),
+    'finish reason "" and null': (last("") + say("Hi") + last(None), [Text("Hi")], INCOMPLETE),
+    "finish reason of a strange type": (say("Hi") + last(7) + last(["stop"]), [Text("Hi")], INCOMPLETE),
+    # errors under 200
+    "error instead of chunks": (event(error={"message": "SECRET", "code": 502}), [], ERROR),
+    "error with a code in words": (event(error={"message": "SECRET", "code": "overloaded"}), [], ERROR),
+    "error as a string": (event(error="SECRET"), [], ERROR),
+    "error after text": (say("Hi") + event(error={"message": "SECRET"}) + say("no") + END, [Text("Hi")], ERROR),
+    "error beside an ending choice": (
+        event(error={"code": 502}, choices=[{"delta": {"content": "Hi"}, "finish_reason": "error"}]),
+        [Text("Hi")],
+        ERROR,
+    ),
+    "finish reason error": (say("Hi") + last("error"), [Text("Hi")], ERROR),
+    "error as a whole document": (json.dumps({"error": {"message": "SECRET"}}), [], ERROR),
+    "object error": (event(object="error", message="SECRET", code=400), [], ERROR),
+    "error null": (event(error=None, choices=[{"delta": {"content": "Hi"}}]) + END, HI, None),
+    # chunks
+    "choices empty or missing": (
+        event(choices=[], prompt_filter_results=[{}]) + event(id="x") + event(choices=None) + say("Hi") + END,
+        HI,
+        None,
+    ),
+    "delta missing, empty or null": (
+        event(choices=[{"index": 0}]) + event(choices=[{"delta": {}}]) + event(choices=[{"delta": None}]) + END,
+        [STOP],
+        None,
+    ),
+    "content null, missing or empty": (delta(content=None) + delta(role="assistant") + say("") + END, [STOP], None),
+    "content on the finishing chunk": (
+        event(choices=[{"delta": {"content": "Hi"}, "finish_reason": "stop"}]),
+        HI,
+        None,
+    ),
+    "role repeated": (delta(role="assistant", content="H") + delta(role="assistant", content="i") + END,
+        [Text("H"), Text("i"), STOP], None),
+    "unknown keys": (
+        event(object="other", x={"y": [1]}, choices=[{"index": 0, "z": 1, "delta": {"content": "Hi", "tool": 1}}])
+        + END,
+        HI,
+        None,
+    ),
+    "several choices in a chunk": (
+        event(choices=[{"index": 1, "delta": {"content": "no"}}, {"index": 0, "delta": {"content": "Hi"}}]) + END,
+        HI,
+        None,
+    ),
+    "several choices in turn": (
+        say("Hi") + event(choices=[{"index": 1, "delta": {"content": "no"}, "finish_reason": "length"}]) + END,
+        HI,
+        None,
+    ),
+    "members of strange types": (
+        event(choices={"0": 1}) + event(choices=[None, 3, "x"]) + event(choices=[{"delta": ["x"]}])
+        + delta(content=["x"], reasoning=7, annotations="x") + event(citations=7, search_results={}, usage=[1])
+        + say("Hi") + END,
+        HI,
+        None,
+    ),
+    # usage
+    "usage on the finishing chunk": (
+        event(choices=[{"delta": {}, "finish_reason": "stop"}], usage=used(3, 4)),
+        [STOP, Usage(3, 4)],
+        None,
+    ),
+    "usage repeated, null and growing": (
+        event(choices=[], usage=None) + event(usage=used(3, 0)) * 2 + event(usage=used(3, 4)) + END,
+        [Usage(3, 0), Usage(3, 4), STOP],
+        None,
+    ),
+    "usage that is none": (
+        event(usage=used(3, None)) + event(usage=used(-1, 2)) + event(usage=used(True, 2)) + event(usage=used(1e99, 2))
+        + event(usage=used(10**30, 2)) + event(usage={}) + END,
+        [STOP],
+        None,
+    ),
+    # reasoning
+    "reasoning_content": (delta(reasoning_content="Hm") + say("Hi") + END, [Reasoning("Hm"), *HI], None),
+    "reasoning": (delta(reasoning="Hm", content="") + say("Hi") + END, [Reasoning("Hm"), *HI], None),
+    "reasoning under both names": (delta(reasoning="Hm", reasoning_content="Hm") + END, [Reasoning("Hm"), STOP], None),
+    "reasoning beside text": (delta(reasoning="Hm", content="Hi") + END, [Reasoning("Hm"), *HI], None),
+    # sources
+    "annotations": (cited(("https://a/", "A")) + END, [a_source("https://a/", "A"), STOP], None),
+    "annotations repeated": (
+        cited(("https://a/", "A")) + cited(("https://a/", "A"), ("https://b/", None)) + END,
+        [a_source("https://a/", "A"), a_source("https://b/"), STOP],
+        None,
+    ),
+    "citations in each chunk": (
+        event(citations=["https://a/", "https://a/"], choices=[{"delta": {"content": "Hi"}}])
+        + event(citations=["https://a/"], choices=[{"delta": {}, "finish_reason": "stop"}]),
+        [Text("Hi"), a_source("https://a/"), STOP],
+        None,
+    ),
+    "search results name what citations do not": (
+        event(citations=["https://a/"], search_results=[{"title": "A", "url": "https://a/", "date": "x"}]) + END,
+        [a_source("https://a/", "A"), STOP],
+        None,
+    ),
+    "titles blank, missing or strange": (
+        cited(("https://a/", " ")) + cited(("https://b/", 1)) + event(search_results=[{"url": "https://c/"}]) + END,
+        [a_source("https://a/"), a_source("https://b/"), a_source("https://c/"), STOP],
+        None,
+    ),
+    "addresses that lead nowhere": (
+        event(citations=["javascript:alert(1)", "ftp://a/", "https://", "https://a b", "//a", 7, None, {}, "a"])
+        + cited(("data:text/html,x", "A"), (None, "B"), ("https://\ud800", "C"))
+        + delta(annotations=[None, {"url_citation": None}, 7])
+        + event(citations=["https://" + "a" * 2048, "https://a\x00"]) + END,
+        [STOP],
+        None,
+    ),
+    "HTTP in capitals is an address": (event(citations=["HTTP://A/"]) + END, [a_source("HTTP://A/"), STOP], None),
+    # what cannot be decoded
+    "an undecodable line": ("data: {nonsense\n\n" + say("Hi") + END, HI, None),
+    "JSON that is no object": ('data: 7\n\ndata: "x"\n\ndata: null\n\ndata: []\n\n' + say("Hi") + END, HI, None),
+    "JSON with something behind it": ("data: {} {}\n\n" + say("Hi") + END, HI, None),
+    "JSON too deep": ("data: " + "[" * 3000 + "\n\n" + say("Hi") + END, HI, None),
+    "bytes that are no UTF-8": (b"data: \xff\xfe\n\n" + (say("Hi") + END).encode(), HI, None),
+    "a line of another protocol": ("HELLO 1\n" + say("Hi") + END, HI, None),
+    "nothing but nonsense": ("data: {nonsense\n\ndata: [DONE]\n\n", [], INVALID),
+    "nothing but nonsense, without a line end": ("nonsense", [], INVALID),
+    "HTML": ("<!doctype html>\n<title>SECRET</title>\n<p>Log in: <a href='/'>here</a>", [], INVALID),
+    "HTML on one line": ("<html>SECRET</html>", [], INVALID),
+    "another JSON document": (json.dumps({"detail": "SECRET"}), [], INVALID),
+    "JSON events that are no chunks": (event(detail="SECRET"), [], INVALID),
+    "JSON that is cut": (whole({"content": "Hi"})[:-5], [], INVALID),
+    # characters
+    "a surrogate pair over two chunks": (say("a\ud83d") + say("\ude00b") + END, [Text("a"), Text("😀b"), STOP], None),
+    "a surrogate pair over three chunks": (say("\ud83d") + say("") + say("\ude00") + END, [Text("😀"), STOP], None),
+    "a pair as two escapes": ('data: {"choices":[{"delta":{"content":"\\ud83d\\ude00"}}]}\n\n' + END,
+        [Text("😀"), STOP], None),
+    "pairs of text and reasoning interleaved": (
+        delta(reasoning="\ud83d") + say("\ud83c") + delta(reasoning="\ude00") + say("\udf00") + END,
+        [Reasoning("😀"), Text("🌀"), STOP],
+        None,
+    ),
+    "a lone first half": (say("a\ud83d") + say("b") + END, [Text("a"), Text("\ufffdb"), STOP], None),
+    "a lone first half at the end": (say("a\ud83d") + END, [Text("a"), Text("\ufffd"), STOP], None),
+    "a lone first half where the answer is cut": (
+        delta(reasoning="\ud83d") + say("\ud83d"),
+        [Reasoning("\ufffd"), Text("\ufffd")],
+        INCOMPLETE,
+    ),
+    "a lone second half": (say("\ude00a") + END, [Text("\ufffda"), STOP], None),
+    "two first halves": (say("\ud83d") + say("\ud83d\ude00") + END, [Text("\ufffd😀"), STOP], None),
+    "surrogates as bytes": (b'data: {"choices":[{"delta":{"content":"\xed\xa0\xbd\xed\xb8\x80"}}]}\n\n' + END.encode(),
+        [Text("😀"), STOP], None),
+    "NUL and U+FFFD are kept": (say("a\x00b\ufffd") + END, [Text("a\x00b\ufffd"), STOP], None),
+    "control characters that should have been escaped": (
+        'data: {"choices":[{"delta":{"content":"a\x00b\tc"}}]}\n\n' + END,
+        [Text("a\x00b\tc"), STOP],
+        None,
+    ),
+    "Hangul and emoji as they are": (
+        event(choices=[{"delta": {"content": "안녕 👩‍👩‍👧‍👦"}}]) + END,
+        [Text("안녕 👩‍👩‍👧‍👦"), STOP],
+        None,
+    ),
+    "text that looks like the protocol": (say("\n\ndata: x\n\n") + END, [Text("\n\ndata: x\n\n"), STOP], None),
+    # a whole JSON answer
+    "a whole answer": (
+        "\n " + whole({"role": "assistant", "content": "Hi\nthere"}, usage=used(3, 4)),
+        [Text("Hi\nthere"), STOP, Usage(3, 4)],
+        None,
+    ),
+    "a whole answer with everything": (
+        whole(
+            {"content": "Hi", "reasoning": "Hm", "annotations": [{"url_citation": {"url": "https://a/"}}]},
+            citations=["https://b/"],
+        ),
+        [Reasoning("Hm"), Text("Hi"), a_source("https://a/"), a_source("https://b/"), STOP],
+        None,
+    ),
+    "a whole answer without a finish reason": (whole({"content": "Hi"}, None), [Text("Hi")], INCOMPLETE),
+}  # fmt: skip
+
+
+def parse(*parts: bytes) -> Outcome:
+    parser = Parser()
+    pieces = [piece for part in parts for piece in parser.feed(part)] + parser.finish()
+    return pieces, parser.failure.code if parser.failure else None
+
+
+def cut(data: bytes, *places: int) -> list[bytes]:
+    return [data[start:end] for start, end in pairwise([0, *places, len(data)])]
+
+
+def encoded(body: str | bytes) -> bytes:
+    return body if isinstance(body, bytes) else body.encode()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_services_send_is_understood_wherever_it_is_cut(name: str):
+    body, pieces, failure = CASES[name]
+    data = encoded(body)
+    assert parse(data) == (pieces, failure)
+    for place in range(len(data) + 1):
+        assert parse(*cut(data, place)) == (pieces, failure), f"cut at {place}"
+    assert parse(*(data[at : at + 1] for at in range(len(data)))) == (pieces, failure)
+
+
+@given(st.sampled_from(sorted(CASES)), st.lists(st.integers(0, 2000), max_size=8))
+def test_what_services_send_is_understood_however_often_it_is_cut(name: str, places: list[int]):
+    body, pieces, failure = CASES[name]
+    data = encoded(body)
+    assert parse(*cut(data, *sorted(place % (len(data) + 1) for place in places))) == (pieces, failure)
+
+
+UNITS = st.lists(
+    st.one_of(st.integers(0, 0x7F), st.integers(0xD7F0, 0xE010), st.sampled_from([0xD83D, 0xDE00, 0xAC00, 0xFFFD, 0]))
+)
+
+
+@given(st.lists(st.tuples(st.booleans(), UNITS)))
+def test_deltas_cut_between_any_two_code_units_join_to_the_text(deltas: list[tuple[bool, list[int]]]):
+    sent: dict[bool, list[int]] = {True: [], False: []}
+    body = ""
+    for is_text, units in deltas:
+        sent[is_text] += units
+        escaped = "".join(f"\\u{unit:04x}" for unit in units)
+        member = "content" if is_text else "reasoning"
+        body += f'data: {{"choices":[{{"delta":{{"{member}":"{escaped}"}}}}]}}\n\n'
+    pieces, failure = parse((body + END).encode())
+    joined = {
+        True: "".join(piece.text for piece in pieces if isinstance(piece, Text)),
+        False: "".join(piece.text for piece in pieces if isinstance(piece, Reasoning)),
+    }
+    for kind, units in sent.items():
+        wire = b"".join(unit.to_bytes(2, "little") for unit in units)
+        assert joined[kind] == wire.decode("utf-16-le", "replace")
+    assert failure is None
+    assert all(piece.text for piece in pieces if isinstance(piece, Text | Reasoning))
+    assert all(piece.text.encode() for piece in pieces if isinstance(piece, Text | Reasoning))
+
+
+@given(st.lists(st.binary(max_size=40)), st.booleans())
+def test_no_bytes_make_it_raise(parts: list[bytes], is_stream: bool):
+    parser = Parser()
+    for part in [b"data: " if is_stream else b"", *parts]:
+        parser.feed(part)
+    parser.finish()
+    assert parser.failure is not None
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_an_event_is_delivered_with_the_first_byte_that_completes_it(line_end: str):
+    data = say("Hi").replace("\n", line_end).encode()
+    parser = Parser()
+    received = [parser.feed(data[at : at + 1]) for at in range(len(data))]
+    completing = len(data) - (2 if line_end == "\r\n" else 1)
+    assert [at for at, pieces in enumerate(received) if pieces] == [completing]
+    assert parser.feed(say("you").replace("\n", line_end).encode()) == [Text("you")]
+
+
+def test_a_first_half_is_held_until_the_next_text_and_no_longer():
+    parser = Parser()
+    assert parser.feed(say("a\ud83d").encode()) == [Text("a")]
+    assert parser.feed(say("b").encode()) == [Text("\ufffdb")]
+
+
+def test_it_says_when_nothing_more_matters():
+    parser = Parser()
+    parser.feed((say("Hi") + last("stop")).encode())
+    assert (parser.is_finished, parser.is_done, parser.failure) == (True, False, None)
+    parser.feed(b"data: [DONE]\n\n")
+    assert parser.is_done
+    assert parser.feed(say("more").encode()) == []
+
+
+def test_an_error_ends_it_at_once():
+    parser = Parser()
+    parser.feed(event(error={"message": "SECRET"}).encode())
+    assert parser.is_done
+    assert parser.failure is not None
+    assert parser.failure.code is ERROR
+    assert "SECRET" not in str(parser.failure)
+
+
+@pytest.mark.parametrize("start", [b"data: ", b"", b"{", b": comment"], ids=["data", "unknown", "whole", "comment"])
+def test_a_line_without_an_end_is_given_up_at_a_limit(start: bytes):
+    parser = Parser()
+    part = b"x" * (1 << 20)
+    parser.feed(start + part)
+    fed = 1
+    while not parser.is_done:
+        assert fed * len(part) <= MOST_EVENT_BYTES
+        parser.feed(part)
+        fed += 1
+    assert parser.failure is not None
+    assert parser.failure.code is INVALID
+
+
+def test_many_lines_of_one_event_are_given_up_at_the_same_limit():
+    parser = Parser()
+    for _ in range(MOST_EVENT_BYTES // 1000 + 1):
+        parser.feed(b"data: " + b"x" * 1000 + b"\n")
+    assert parser.failure is not None
+    assert parser.failure.code is INVALID
+
+
+def test_a_long_answer_is_no_long_line():
+    parser = Parser()
+    data = say("x" * 1000).encode() * 100
+    count = sum(len(parser.feed(data)) for _ in range(60))
+    assert (count, parser.failure) == (6000, None)
+
+
+def test_what_cannot_be_decoded_is_counted_and_logged_once_without_its_content(caplog: pytest.LogCaptureFixture):
+    parser = Parser()
+    with caplog.at_level(logging.DEBUG):
+        parser.feed(b"data: {SECRET\n\nSECRET\ndata: \xffSECRET\n\ndata: 7\n\n" + (say("Hi") + END).encode())
+    assert parser.undecodable == 4
+    assert len(caplog.records) == 1
+    assert "SECRET" not in caplog.text
