@@ -1,0 +1,109 @@
+"""Joins adapters to ports: the only module that knows all. Building opens nothing; the first request connects."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mangum import Mangum
+from starlette.applications import Starlette
+
+from chat.adapters.mysql.chats import SqlChats
+from chat.adapters.mysql.engine import open_engine
+from chat.adapters.redis.connection import opener
+from chat.adapters.redis.limits import RedisLimits
+from chat.adapters.redis.live import RedisLive
+from chat.adapters.unheard import Unheard
+from chat.ports import Journal
+from chat.settings import Settings, SettingsError
+from chat.use_cases.cancel import CancelAnswer
+from chat.use_cases.create import CreateChat
+from chat.use_cases.follow import FollowAnswer
+from chat.use_cases.reap import Reap
+from chat.use_cases.stream import Budget, StreamAnswer
+from chat.web.api import Service, application, cancel_routes, create_routes, stream_routes
+from chat.web.health import Health
+from chat.web.identity import token_verifier
+from chat.web.problems import MEDIA_TYPE
+
+
+def now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What every function has open, and how it is closed."""
+
+    settings: Settings
+    chats: SqlChats
+    live: RedisLive
+    journal: Journal
+    reap: Reap
+    service: Service
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.live.close()
+        await self.chats.close()
+
+
+def open_stores(settings: Settings) -> Stores:
+    """Build the adapters of both stores; nothing connects yet."""
+    journal = Unheard()
+    chats = SqlChats(open_engine(settings.mysql_url, settings.max_concurrency))
+    live = RedisLive(
+        opener(settings.redis_url), settings.session_ttl_seconds, lambda: journal.fallback("redis_away", "")
+    )
+    service = Service(settings, token_verifier(settings.auth), Health(chats, live))
+    return Stores(settings, chats, live, journal, Reap(chats, live, journal, now), service)
+
+
+def create_chat(settings: Settings) -> Starlette:
+    """Return the application of create_chat."""
+    stores = open_stores(settings)
+    return application(stores.service, create_routes(stores.service, CreateChat(stores.chats, now)))
+
+
+def cancel_stream(settings: Settings) -> Starlette:
+    """Return the application of cancel_stream."""
+    stores = open_stores(settings)
+    cancel = CancelAnswer(stores.chats, stores.live, stores.reap, stores.journal, now)
+    return application(stores.service, cancel_routes(stores.service, cancel))
+
+
+def stream_chat(settings: Settings) -> Starlette:
+    """Return the application of stream_chat."""
+    from chat.adapters.ai.client import OpenAI, open_client
+
+    if settings.ai is None:
+        raise SettingsError("stream_chat needs the settings of the AI")
+    ai = settings.ai
+    stores = open_stores(settings)
+    client = open_client(ai)
+    budget = Budget(ai.context_tokens, ai.max_output_tokens, settings.deadline_margin_seconds)
+    limits = RedisLimits(stores.live.pipe, settings.limits, lambda: stores.journal.fallback("limits_off", ""))
+    stream = StreamAnswer(
+        *(stores.chats, stores.live, limits, OpenAI(ai, client)),
+        *(stores.reap, stores.journal, budget, now),
+    )
+    follow = FollowAnswer(stores.chats, stores.live, stores.reap, stores.journal)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await client.aclose()
+            await stores.close()
+
+    return application(stores.service, stream_routes(stores.service, stream, follow), lifespan)
+
+
+def buffered(app: Starlette) -> Any:
+    """Return `app` as a Lambda handler that answers in one piece."""
+    return Mangum(app, lifespan="off", text_mime_types=["text/", "application/json", MEDIA_TYPE])
