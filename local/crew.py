@@ -1,0 +1,48 @@
+"""Programs that are kept running together: one that cannot be kept ends the whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from local.process import Kept, Program
+from local.reaper import Reaper
+
+
+class Crew:
+    """Starts programs and keeps them; `report` hears of deaths, in one line each."""
+
+    def __init__(self, group: asyncio.TaskGroup, reaper: Reaper, report: Callable[[str], None]) -> None:
+        self._group = group
+        self._reaper = reaper
+        self._report = report
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def hire(self, program: Program, is_essential: bool = True) -> Kept:
+        """Return a program that is not started yet; an essential one must not die before it is ready."""
+        return Kept(program, self._reaper, self._report, is_essential)
+
+    def start(self, kept: Kept) -> None:
+        """Keep it running from now on."""
+        self._tasks.append(self._group.create_task(kept.run()))
+
+    def dismiss(self) -> None:
+        """Have all of them ended."""
+        for task in self._tasks:
+            task.cancel()
+
+
+@asynccontextmanager
+async def crew(reaper: Reaper, report: Callable[[str], None]) -> AsyncIterator[Crew]:
+    """Keep programs running during the body; when this is left all of them have ended.
+
+    Raises:
+        BaseExceptionGroup: with a StartFailed, when one cannot be kept; the body is cancelled then.
+    """
+    async with asyncio.TaskGroup() as group:
+        members = Crew(group, reaper, report)
+        try:
+            yield members
+        finally:
+            members.dismiss()

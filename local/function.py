@@ -1,0 +1,147 @@
+"""A function as Lambda sees it: requests in a queue, and processes that fetch them; more processes when it grows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from chat.errors import RateLimited
+from chat.model import new_id
+from local.function_url import LIMIT_BYTES, Request, to_event
+from local.invocation import Invocation, InvocationFailed, TimedOut
+from local.plan import FunctionPlan
+from local.process import Kept
+
+_QUEUE_SECONDS = 15.0
+_OVERTIME_SECONDS = 5.0
+
+
+class TooLarge(ValueError):
+    """The event would be over Lambda's limit."""
+
+
+class Function:
+    """Hands each request to the first process that asks for one; starts another when requests have to wait."""
+
+    def __init__(self, plan: FunctionPlan, start: Callable[[Environment], None]) -> None:
+        self.plan = plan
+        self.environments: list[Environment] = []
+        """All processes that there may be."""
+        self._start = start
+        self._started = 0
+        self._waiting: deque[Invocation] = deque()
+        self._idle: deque[asyncio.Future[Invocation]] = deque()
+
+    def start(self, count: int) -> Sequence[Environment]:
+        """Start so many more processes, or as many as there may be, and return them."""
+        begun = self.environments[self._started : self._started + count]
+        self._started += len(begun)
+        for environment in begun:
+            self._start(environment)
+        return begun
+
+    def _start_another(self) -> None:
+        if all(one.kept.ready.is_set() for one in self.environments[: self._started]):
+            self.start(1)
+
+    def invoke(self, request: Request) -> Invocation:
+        """Put a request in the queue, and return what will carry its response.
+
+        Raises:
+            TooLarge: it is over the limit.
+        """
+        request_id, now = new_id(), time.time()
+        trace_id = f"Root=1-{int(now):08x}-{secrets.token_hex(12)};Sampled=0"
+        event = json.dumps(to_event(request, request_id, trace_id, now), ensure_ascii=False).encode()
+        if len(event) > LIMIT_BYTES:
+            raise TooLarge
+        invocation = Invocation(request_id, event, trace_id)
+        self._offer(invocation)
+        return invocation
+
+    def _offer(self, invocation: Invocation) -> None:
+        while self._idle:
+            asking = self._idle.popleft()
+            if not asking.done():
+                asking.set_result(invocation)
+                return
+        self._waiting.append(invocation)
+        asyncio.get_running_loop().call_later(_QUEUE_SECONDS, self._give_up, invocation)
+        self._start_another()
+
+    def _give_up(self, invocation: Invocation) -> None:
+        if invocation in self._waiting:
+            self._waiting.remove(invocation)
+            invocation.fail(RateLimited("All processes of this function are busy.", retry_after_seconds=1))
+
+    def ask(self) -> asyncio.Future[Invocation]:
+        """Return what will hold the next request; cancel it to ask no more."""
+        asking: asyncio.Future[Invocation] = asyncio.get_running_loop().create_future()
+        if self._waiting:
+            asking.set_result(self._waiting.popleft())
+            if self._waiting:
+                self._start_another()
+        else:
+            self._idle.append(asking)
+        return asking
+
+    def give_back(self, invocation: Invocation) -> None:
+        """Take back a request that its process never received."""
+        self._offer(invocation)
+
+
+class Environment:
+    """One process of a function: what it works on, and for how long it may."""
+
+    def __init__(self, function: Function, kept: Kept) -> None:
+        self.function = function
+        self.kept = kept
+        self._asking: set[asyncio.Future[Invocation]] = set()
+        self._running: dict[str, tuple[Invocation, asyncio.TimerHandle]] = {}
+        kept.on_death = self._died
+        function.environments.append(self)
+
+    def ask(self) -> asyncio.Future[Invocation]:
+        """Ask for the next request on behalf of the process, which has thereby started up."""
+        self.kept.ready.set()
+        asking = self.function.ask()
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        return asking
+
+    def take(self, invocation: Invocation) -> int:
+        """Start the clock for a request; return its deadline in milliseconds since the epoch."""
+        seconds = self.function.plan.timeout_seconds
+        timer = asyncio.get_running_loop().call_later(seconds, self._overdue, invocation)
+        self._running[invocation.id] = invocation, timer
+        return int((time.time() + seconds) * 1000)
+
+    def find(self, request_id: str) -> Invocation | None:
+        """Return the request of that id, when this process is working on it."""
+        found = self._running.get(request_id)
+        return found[0] if found else None
+
+    def finish(self, invocation: Invocation) -> None:
+        """Note that the process is done with a request."""
+        _, timer = self._running.pop(invocation.id, (None, None))
+        if timer is not None:
+            timer.cancel()
+
+    def _overdue(self, invocation: Invocation) -> None:
+        """Tell the client; a process with other requests gets the chance to end this one itself, as on Lambda."""
+        invocation.fail(TimedOut())
+        overtime = 0.0 if self.function.plan.concurrency == 1 else _OVERTIME_SECONDS
+        timer = asyncio.get_running_loop().call_later(overtime, self.kept.kill)
+        self._running[invocation.id] = invocation, timer
+
+    def _died(self) -> None:
+        for asking in list(self._asking):
+            asking.cancel()
+        for invocation, timer in list(self._running.values()):
+            timer.cancel()
+            invocation.fail(InvocationFailed("The function's process ended before it had answered."))
+        self._running.clear()

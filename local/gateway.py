@@ -1,0 +1,94 @@
+"""The one address: parts requests by path among the functions' URLs, and serves the chat page beside them."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Sequence
+from pathlib import Path
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from chat.errors import ChatError, MethodNotAllowed, NotFound, PayloadTooLarge
+from chat.model import new_id
+from chat.web.problems import problem
+from local.function import Function, TooLarge
+from local.function_url import LIMIT_BYTES, Request
+from local.invocation import Invocation
+
+
+class Gateway:
+    """An ASGI application; everything in the folder `pages` is public, `index.html` is `/`."""
+
+    def __init__(self, functions: Sequence[Function], pages: Path) -> None:
+        self._functions = functions
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        function = next((one for one in self._functions if one.plan.serves(scope["path"])), None)
+        try:
+            if function is None:
+                await self._page(scope)(scope, receive, send)
+            elif (body := await _read(receive)) is not None:
+                await _pass_on(function.invoke(_request(scope, body)), scope, receive, send)
+        except TooLarge:
+            error = PayloadTooLarge("A request may have 6 MB at most.")
+            await problem(error, new_id())(scope, receive, send)
+
+    def _page(self, scope: Scope) -> Response:
+        files = {f"/{file.relative_to(self._pages).as_posix()}": file for file in self._pages.rglob("*.*")}
+        file = files.get(scope["path"] if scope["path"] != "/" else "/index.html")
+        if file is None:
+            return problem(NotFound("Nothing is served here."), new_id())
+        if scope["method"] not in ("GET", "HEAD"):
+            return problem(MethodNotAllowed("GET, HEAD"), new_id())
+        headers = {"cache-control": "no-cache", "x-content-type-options": "nosniff"}
+        return Response(file.read_bytes(), 200, headers, mimetypes.guess_type(file.name)[0])
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """Return the request's body, or None when the client is gone before its end.
+
+    Raises:
+        TooLarge: it is over the limit; the rest is not read.
+    """
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if len(body) > LIMIT_BYTES:
+            raise TooLarge
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _request(scope: Scope, body: bytes) -> Request:
+    return Request(
+        method=scope["method"],
+        raw_path=scope["raw_path"].decode("ascii"),
+        path=scope["path"],
+        query=scope["query_string"].decode("ascii"),
+        headers=scope["headers"],
+        body=body,
+        client=scope["client"][0] if scope["client"] else "127.0.0.1",
+        http_version=scope["http_version"],
+    )
+
+
+async def _pass_on(invocation: Invocation, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send the response as it comes; when the client goes away the rest is still read, and dropped, as on Lambda."""
+    request_id = (b"x-amzn-requestid", invocation.id.encode())
+    try:
+        status, headers = await invocation.head()
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, request_id]})
+        async for data in invocation.body():
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    except ChatError as error:
+        # After the first byte there is nothing to say; uvicorn cuts a response that is left incomplete.
+        if not invocation.has_begun:
+            await problem(error, invocation.id)(scope, receive, send)
+    finally:
+        invocation.end()

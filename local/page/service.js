@@ -1,0 +1,68 @@
+// The service's routes as functions. Who is calling comes from the memory, which device from the caller.
+
+import { ProblemError } from "./sse.js";
+
+export class Service {
+  #memory;
+  #creating = null;
+
+  constructor(memory) {
+    this.#memory = memory;
+  }
+
+  /** Returns this tab's chat and creates it first where there is none, once however many devices ask. */
+  chat() {
+    if (this.#memory.chatId) return Promise.resolve(this.#memory.chatId);
+    this.#creating ??= this.#create().finally(() => (this.#creating = null));
+    return this.#creating;
+  }
+
+  async #create() {
+    const key = this.#memory.creationKey;
+    const response = await fetch("api/chat/create", {
+      method: "POST",
+      headers: { ...this.#identity(), "Idempotency-Key": key },
+    });
+    if (!response.ok) throw await ProblemError.from(response);
+    const { chatId } = await response.json();
+    if (this.#memory.creationKey === key) this.#memory.chatCreated(chatId);
+    return chatId;
+  }
+
+  /** Sends a message. Sending it again with the same id is safe: it starts nothing twice. */
+  send(chatId, session, { userMessageId, content }, signal) {
+    return fetch(`api/chat/${chatId}/stream`, {
+      method: "POST",
+      headers: { ...this.#identity(session), "Content-Type": "application/json" },
+      body: JSON.stringify({ userMessageId, content }),
+      signal,
+    });
+  }
+
+  /** Follows an answer after the event that was seen last, or the answer that is named from its start. */
+  follow(chatId, session, { lastEventId, ...named }, signal) {
+    const headers = this.#identity(session);
+    if (lastEventId) headers["Last-Event-ID"] = lastEventId;
+    const query = lastEventId ? "" : `?${new URLSearchParams(named)}`;
+    return fetch(`api/chat/${chatId}/stream${query}`, { headers, signal, cache: "no-store" });
+  }
+
+  /** Stops the answer that is named, by its own id or by that of the message it answers. */
+  async cancel(chatId, session, named) {
+    const response = await fetch(`api/chat/${chatId}/cancel`, {
+      method: "POST",
+      headers: { ...this.#identity(session), "Content-Type": "application/json" },
+      body: JSON.stringify(named),
+      keepalive: true,
+    });
+    if (!response.ok) throw await ProblemError.from(response);
+    return response.json();
+  }
+
+  #identity(session) {
+    const { token, user } = this.#memory;
+    const headers = token ? { Authorization: `Bearer ${token}` } : { "X-User-Id": user };
+    if (session) headers["X-Session-Id"] = session;
+    return headers;
+  }
+}

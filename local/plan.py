@@ -1,0 +1,125 @@
+"""What is started and how, as data: read once from the environment, before anything runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from chat.settings import Settings, SettingsError
+
+_CHAT = "/api/chat/[^/]+"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionPlan:
+    """One Lambda function: where its code is, which runtime runs it, which requests are its own."""
+
+    name: str
+    folder: Path
+    handler: str
+    runtime: tuple[str, ...]
+    """What Python is given to run: a module (`-m name`) or a file."""
+    routes: tuple[str, ...]
+    """Regular expressions; the whole path must match one."""
+    timeout_seconds: float
+    concurrency: int = 1
+    """Requests that one process takes at once; with more than one the runtime enforces deadlines itself."""
+    least: int = 1
+    """Processes that are started at once; more follow when requests wait."""
+    most: int = 4
+
+    @property
+    def arn(self) -> str:
+        return f"arn:aws:lambda:local:000000000000:function:{self.name}"
+
+    def serves(self, path: str) -> bool:
+        """Tell whether a request for `path` goes to this function."""
+        return any(re.fullmatch(route, path) for route in self.routes)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole service on one machine."""
+
+    root: Path
+    """The project: `layers/common` and `migrations` are in it."""
+    state: Path
+    """Where data and logs are kept between runs."""
+    port: int
+    """0 takes a free one."""
+    functions: tuple[FunctionPlan, ...]
+    environ: Mapping[str, str]
+    """What the functions are given, before stores and AI are filled in."""
+
+    @property
+    def has_own_redis(self) -> bool:
+        return bool(self.environ.get("REDIS_URL"))
+
+    @property
+    def has_own_mysql(self) -> bool:
+        return bool(self.environ.get("MYSQL_URL"))
+
+    @property
+    def has_own_ai(self) -> bool:
+        return bool(self.environ.get("OPENAI_API_KEY") or self.environ.get("OPENAI_BASE_URL"))
+
+
+def read_plan(environ: Mapping[str, str], root: Path, functions: Path, state: Path) -> Plan:
+    """Plan the three functions in the folder `functions`.
+
+    Raises:
+        SettingsError: a variable is wrong; its name is in the message.
+    """
+    environ = {name: value.strip() if name in _OURS else value for name, value in environ.items()}
+    port = _port(environ.get("PORT", ""))
+    concurrency = _check(environ)
+    return Plan(root, state.resolve(), port, _functions(root, functions.resolve(), concurrency), environ)
+
+
+_OURS = {"PORT", "REDIS_URL", "MYSQL_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL"}
+_STAND_INS = {"REDIS_URL": "redis://127.0.0.1", "MYSQL_URL": "sqlite:///chat", "OPENAI_BASE_URL": "http://127.0.0.1"}
+
+
+def _port(text: str) -> int:
+    if not text:
+        return 8000
+    if not (text.isascii() and text.isdecimal() and int(text) < 65536):
+        raise SettingsError("PORT must be a port's number, 0 to 65535")
+    return int(text)
+
+
+def _check(environ: Mapping[str, str]) -> int:
+    """Refuse what the functions would refuse, and return how many streams a process shall carry at once."""
+    filled = {name: value for name, value in environ.items() if value}
+    settings = Settings.read({"AWS_LAMBDA_MAX_CONCURRENCY": "16"} | _STAND_INS | filled, with_ai=True)
+    return settings.max_concurrency
+
+
+def _functions(root: Path, folder: Path, concurrency: int) -> tuple[FunctionPlan, ...]:
+    plain = ("-P", str(root / "local" / "plain_runtime.py"))
+    return (
+        FunctionPlan(
+            "create_chat", folder / "create_chat", "app.handler", plain, ("/api/chat/create",), timeout_seconds=30
+        ),
+        FunctionPlan(
+            "stream_chat",
+            folder / "stream_chat",
+            "app.app",
+            ("-m", "lambda_stream"),
+            (f"{_CHAT}/stream", "/health"),
+            timeout_seconds=900,
+            concurrency=concurrency,
+            most=8,
+        ),
+        FunctionPlan(
+            "cancel_stream",
+            folder / "cancel_stream",
+            "app.handler",
+            plain,
+            (f"{_CHAT}/cancel",),
+            timeout_seconds=30,
+            least=2,
+        ),
+    )

@@ -1,0 +1,161 @@
+"""Brings everything up in order, and down again whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from local import programs, stores
+from local.crew import Crew, crew
+from local.function import Environment, Function
+from local.gateway import Gateway
+from local.plan import FunctionPlan, Plan
+from local.process import Kept, StartFailed, all_ready, run_once
+from local.reaper import Reaper
+from local.runtime_api import RuntimeApi
+from local.server import listen, port_of, serving
+
+_IDLE_SECONDS = 75
+_NEVER_IDLE_SECONDS = 24 * 3600
+_GRACE_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """How the service talks with whoever started it."""
+
+    stop: asyncio.Event
+    """Set to end the service."""
+    announce: Callable[[], None]
+    """Called once, when everything is ready."""
+    report: Callable[[str], None]
+    """Hears what went wrong and was mended, in one line each."""
+
+
+async def serve(plan: Plan, listener: socket.socket, terminal: Terminal) -> None:
+    """Serve on `listener` until told to stop; afterwards nothing is left running.
+
+    Raises:
+        StartFailed: something does not start, or dies for good.
+    """
+    with _alone(plan.state), _logging_to(programs.log_of(plan, "gateway")), Reaper() as reaper:
+        try:
+            await _serve(plan, listener, terminal, reaper)
+        except BaseExceptionGroup as failures:
+            raise _start_failed(failures) or failures from None
+
+
+async def _serve(plan: Plan, listener: socket.socket, terminal: Terminal, reaper: Reaper) -> None:
+    async with AsyncExitStack() as stack:
+        backing = await stack.enter_async_context(crew(reaper, terminal.report))
+        settings = await _start_backing(plan, stack, backing, reaper)
+        # The functions are left before the servers, so that their last words still reach the clients.
+        servers = await stack.enter_async_context(AsyncExitStack())
+        workers = await stack.enter_async_context(crew(reaper, terminal.report))
+        runtime_apis = _RuntimeApis()
+        functions = [_function(plan, one, settings, workers, runtime_apis) for one in plan.functions]
+        await servers.enter_async_context(
+            serving(runtime_apis, runtime_apis.listeners, _NEVER_IDLE_SECONDS, _GRACE_SECONDS)
+        )
+        await all_ready(one.start(1)[0].kept for one in functions)
+        gateway = Gateway(functions, Path(__file__).parent / "page")
+        await servers.enter_async_context(serving(gateway, [listener], _IDLE_SECONDS, _GRACE_SECONDS))
+        terminal.announce()
+        for one in functions:
+            one.start(one.plan.least - 1)
+        await terminal.stop.wait()
+
+
+async def _start_backing(plan: Plan, stack: AsyncExitStack, backing: Crew, reaper: Reaper) -> dict[str, str]:
+    """Start stores and AI where the environment names none; return the settings that lead to them."""
+    settings: dict[str, str] = {}
+    started: list[Kept] = []
+    if not plan.has_own_redis:
+        port = stores.free_port()
+        settings["REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
+        started.append(backing.hire(programs.valkey(plan, port)))
+    if not plan.has_own_ai:
+        listener = stack.enter_context(closing(listen()))
+        settings |= programs.demo_settings(listener)
+        started.append(backing.hire(programs.demo(plan, listener)))
+    for kept in started:
+        backing.start(kept)
+    mysql_url = plan.environ.get("MYSQL_URL") or stores.sqlite_url(plan.state)
+    await run_once(programs.migrations(plan, mysql_url), reaper)
+    await all_ready(started)
+    return settings | {"MYSQL_URL": mysql_url}
+
+
+def _function(
+    plan: Plan, one: FunctionPlan, settings: Mapping[str, str], workers: Crew, runtime_apis: _RuntimeApis
+) -> Function:
+    """Return a function with all processes that it may have; none is started yet."""
+    function = Function(one, lambda environment: workers.start(environment.kept))
+    for number in range(one.most):
+        listener = listen()
+        kept = workers.hire(programs.function(plan, one, settings, listener), is_essential=number == 0)
+        runtime_apis.add(listener, RuntimeApi(Environment(function, kept)))
+    return function
+
+
+class _RuntimeApis:
+    """The Runtime API of each process, on a port of its own: so it is known which process asks."""
+
+    def __init__(self) -> None:
+        self.listeners: list[socket.socket] = []
+        self._apps: dict[int, ASGIApp] = {}
+
+    def add(self, listener: socket.socket, app: ASGIApp) -> None:
+        """Serve `app` at `listener`."""
+        self.listeners.append(listener)
+        self._apps[port_of(listener)] = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._apps[scope["server"][1]](scope, receive, send)
+
+
+@contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """Hold the folder for this service alone: a second one would write the same files beside another Valkey.
+
+    Raises:
+        StartFailed: another one is running in it.
+    """
+    (state / "logs").mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartFailed(f"another one is already running in {state}") from None
+        for log in (state / "logs").glob("*.log"):
+            log.unlink()
+        yield
+
+
+@contextmanager
+def _logging_to(log: Path) -> Iterator[None]:
+    """Keep what libraries in this process have to say away from the terminal."""
+    handler = logging.FileHandler(log)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def _start_failed(failures: BaseExceptionGroup[BaseException]) -> StartFailed | None:
+    for failure in failures.exceptions:
+        if isinstance(failure, BaseExceptionGroup):
+            failure = _start_failed(failure) or failure
+        if isinstance(failure, StartFailed):
+            return failure
+    return None

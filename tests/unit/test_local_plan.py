@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from chat.settings import SettingsError
+from local.plan import read_plan
+
+
+def plan_of(**environ):
+    return read_plan(environ, Path("/project"), Path("/project/functions"), Path("/project/.local"))
+
+
+def serving(path):
+    return [one.name for one in plan_of().functions if one.serves(path)]
+
+
+def test_with_an_empty_environment_everything_comes_along():
+    plan = plan_of()
+    assert plan.port == 8000
+    assert not (plan.has_own_redis or plan.has_own_mysql or plan.has_own_ai)
+
+
+def test_what_the_environment_names_is_not_replaced():
+    plan = plan_of(REDIS_URL="redis://there", MYSQL_URL="mysql://u:p@there/db", OPENAI_API_KEY="key")
+    assert plan.has_own_redis and plan.has_own_mysql and plan.has_own_ai
+    assert plan_of(OPENAI_BASE_URL="http://there/v1").has_own_ai
+
+
+def test_an_empty_variable_counts_as_none():
+    plan = plan_of(PORT="", REDIS_URL=" ", MYSQL_URL="", OPENAI_API_KEY="", OPENAI_BASE_URL="")
+    assert plan.port == 8000
+    assert not (plan.has_own_redis or plan.has_own_mysql or plan.has_own_ai)
+
+
+@pytest.mark.parametrize("port", ["abc", "-1", "65536", "8000.0", "８０００"])
+def test_a_port_that_is_none_is_named(port):
+    with pytest.raises(SettingsError, match="PORT"):
+        plan_of(PORT=port)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "http://there"),
+        ("MYSQL_URL", "nowhere"),
+        ("OPENAI_BASE_URL", "ftp://there"),
+        ("CHAT_AUTH", "none"),
+        ("CHAT_HEARTBEAT_SECONDS", "soon"),
+        ("AWS_LAMBDA_MAX_CONCURRENCY", "0"),
+    ],
+)
+def test_a_setting_that_a_function_would_refuse_is_refused_before_anything_starts(name, value):
+    with pytest.raises(SettingsError, match=name):
+        plan_of(**{name: value})
+
+
+def test_each_route_has_one_function():
+    assert serving("/api/chat/create") == ["create_chat"]
+    assert serving("/api/chat/0197/stream") == ["stream_chat"]
+    assert serving("/api/chat/0197/cancel") == ["cancel_stream"]
+    assert serving("/health") == ["stream_chat"]
+    assert serving("/api/chat/create/stream") == ["stream_chat"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/api/chat", "/api/chat/create/", "/api/chat/a/b/stream", "/healthy", "/x/health"]
+)
+def test_other_paths_have_none(path):
+    assert serving(path) == []
+
+
+def test_streams_share_a_process_as_many_as_is_said():
+    def concurrency(**environ):
+        return {one.name: one.concurrency for one in plan_of(**environ).functions}
+
+    assert concurrency() == {"create_chat": 1, "stream_chat": 16, "cancel_stream": 1}
+    assert concurrency(AWS_LAMBDA_MAX_CONCURRENCY="64")["stream_chat"] == 64
