@@ -104,10 +104,10 @@ class World:
         self.notes = Notes()
         self.reap = Reap(self.chats, self.live, self.notes, self.clock)
         self.create = CreateChat(self.chats, self.clock)
+        budget = Budget(1000, 100, 5, checkpoint_seconds, store_seconds)
         self.stream = StreamAnswer(
-            self.chats, self.live, self.limits, self.ai, self.reap, self.notes, Budget(1000, 100, 5, checkpoint_seconds, store_seconds),
-            self.clock,
-        )  # fmt: skip
+            self.chats, self.live, self.limits, self.ai, self.reap, self.notes, budget, self.clock
+        )
         self.follow = FollowAnswer(self.chats, self.live, self.reap, self.notes, silence_seconds, away_seconds)
         self.cancel_answer = CancelAnswer(self.chats, self.live, self.reap, self.notes, self.clock, patience_seconds)
 
