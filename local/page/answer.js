@@ -88,6 +88,12 @@ export class AnswerView {
     this.#parts.problem.hidden = false;
   }
 
+  /** Says that the service does not know this message. */
+  neverSent(isRetryable) {
+    this.problem(words.nothing, isRetryable);
+    this.show("notSent");
+  }
+
   show(status) {
     this.status = status;
     this.element.dataset.status = status;

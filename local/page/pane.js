@@ -1,22 +1,20 @@
 // One device: its session, the chat as it sees it, and the place to write.
 
 import { AnswerView } from "./answer.js";
+import { History } from "./history.js";
 import { newId } from "./memory.js";
 import { ProblemError, followAnswer } from "./sse.js";
 import { translate, words } from "./words.js";
-
-const REPLAYS_AT_ONCE = 2; // a browser has six connections to one HTTP/1.1 server, for all tabs
 
 export class Pane {
   #memory;
   #service;
   #session;
-  #views = new Map();
+  #history;
   #closing = new AbortController();
   #current = null;
-  #replays = [];
-  #replaying = 0;
   #isAtBottom = true;
+  #frame = 0;
 
   constructor({ memory, service, session, name }) {
     this.#memory = memory;
@@ -30,9 +28,17 @@ export class Pane {
     this.$name.textContent = name;
     this.$session.textContent = session.slice(-4);
     this.$session.title = session;
+    const show = {
+      add: (turn) => this.#add(turn),
+      read: (view, connect) => this.#read(view, connect, this.#closing.signal),
+      failed: (turn, view, error) => this.#failed(turn, view, error),
+      gone: () => this.#notify(words.gone),
+    };
+    this.#history = new History({ memory, service, session, show });
     this.#listen();
-    memory.addEventListener("change", () => this.#learn(), { signal: this.#closing.signal });
-    this.#restore();
+    const unfinished = this.#history.restore();
+    if (unfinished) this.#resume(...unfinished);
+    memory.addEventListener("change", () => this.#history.learn(), { signal: this.#closing.signal });
   }
 
   focus() {
@@ -86,7 +92,6 @@ export class Pane {
     const content = this.$input.value;
     if (!content.trim() || this.#current) return;
     this.$input.value = "";
-    this.$log.setAttribute("aria-live", "polite");
     const turn = { userMessageId: newId(), content, session: this.#session, hasEnded: false };
     this.#ask(turn, this.#add(turn));
   }
@@ -115,7 +120,6 @@ export class Pane {
       this.#memory.keep(chatId, turn);
       await this.#read(view, (lastEventId, abort) => connect(chatId, lastEventId, abort), signal);
     } catch (error) {
-      if (this.#closing.signal.aborted) return;
       if (current.stopping.signal.aborted) view.show("cancelled");
       else this.#failed(turn, view, error);
     }
@@ -131,15 +135,18 @@ export class Pane {
     for await (const event of followAnswer({ connect, onCut, signal })) {
       view.apply(event);
       this.#scroll();
+      // a stop that came before the answer had a name may have met an earlier answer to this message: say it by name
+      if (event.event === "start" && view === this.#current?.view && view.status === "stopping") this.#stop();
     }
     return view.hasEnded;
   }
 
   #failed(turn, view, error) {
+    if (this.#closing.signal.aborted) return;
     const isKnown = error instanceof ProblemError;
     const wait = isKnown && error.retryAfterSeconds > 1 ? ` ${words.retryIn(error.retryAfterSeconds)}` : "";
-    const isHopeless = isKnown && [400, 401, 403, 413, 415, 422].includes(error.status);
-    view.problem((isKnown ? words.problem(error) : words.network) + wait, !isHopeless || error.status === 401);
+    const isHopeless = isKnown && [400, 413, 415, 422].includes(error.status);
+    view.problem((isKnown ? words.problem(error) : words.network) + wait, !isHopeless);
     view.show(view.messageId ? "lost" : "notSent");
     if (error.code === "chat_not_found") this.#memory.forgetChat(this.#memory.chatId);
     if (error.code === "unauthenticated") this.element.dispatchEvent(new Event("unauthenticated", { bubbles: true }));
@@ -151,8 +158,8 @@ export class Pane {
     const current = this.#current;
     if (!current || current.isStopping) return;
     const { turn, view, stopping } = current;
-    view.show("stopping");
     this.#notify("");
+    view.show("stopping");
     if (!this.#memory.chatId) return stopping.abort(); // nothing was sent yet
     current.isStopping = true;
     this.#update();
@@ -169,24 +176,10 @@ export class Pane {
     }
   }
 
-  // ---- what was asked before, or on another device
-
-  /** Shows the chat as it was before the page was loaded: the service tells each answer again. */
-  #restore() {
-    const chatId = this.#memory.chatId;
-    if (!chatId) return;
-    for (const turn of this.#memory.turns(chatId)) {
-      const view = this.#add(turn);
-      if (turn.session === this.#session && !turn.hasEnded) this.#resume(turn, view);
-      else this.#replay(turn, view);
-    }
-  }
-
-  /** Goes on with an answer of this device; a message that never arrived is sent now. */
+  /** Goes on with the answer that this device was in the middle of; a message that never arrived is sent now. */
   #resume(turn, view) {
     const connect = async (chatId, lastEventId, signal) => {
-      const { userMessageId } = turn;
-      const named = view.messageId ? { messageId: view.messageId } : { userMessageId };
+      const named = view.messageId ? { messageId: view.messageId } : { userMessageId: turn.userMessageId };
       const response = await this.#service.follow(chatId, this.#session, { lastEventId, ...named }, signal);
       if (response.status !== 204 || view.messageId) return response;
       return this.#service.send(chatId, this.#session, turn, signal);
@@ -194,104 +187,45 @@ export class Pane {
     return this.#run(turn, view, connect);
   }
 
-  /** Queues the replay of an answer; one that is still running is watched to its end. */
-  #replay(turn, view) {
-    this.#replays.push([turn, view]);
-    this.#replayNext();
-  }
-
-  async #replayNext() {
-    this.$log.setAttribute("aria-live", this.#replays.length + this.#replaying ? "off" : "polite");
-    if (this.#replaying >= REPLAYS_AT_ONCE || !this.#replays.length) return;
-    const [turn, view] = this.#replays.shift();
-    const chatId = this.#memory.chatId;
-    const { userMessageId } = turn;
-    this.#replaying += 1;
-    try {
-      const connect = (lastEventId, signal) => {
-        const named = view.messageId ? { messageId: view.messageId } : { userMessageId };
-        return this.#service.follow(chatId, this.#session, { lastEventId, ...named }, signal);
-      };
-      const isThere = await this.#read(view, connect, this.#closing.signal);
-      if (!isThere) this.#neverSent(turn, view);
-      else if (!turn.hasEnded) this.#memory.keep(chatId, { ...turn, hasEnded: true });
-    } catch (error) {
-      if (this.#closing.signal.aborted) return;
-      if (error.code === "chat_not_found") return this.#forget(chatId);
-      this.#failed(turn, view, error);
-    } finally {
-      this.#replaying -= 1;
-    }
-    this.#replayNext();
-  }
-
-  #neverSent(turn, view) {
-    view.problem(words.nothing, turn.session === this.#session);
-    view.show("notSent");
-  }
-
-  #forget(chatId) {
-    this.#memory.forgetChat(chatId);
-    this.#replays = [];
-    this.#views.clear();
-    for (const turn of this.$log.querySelectorAll(".turn")) turn.remove();
-    this.#notify(words.gone);
-    this.#update();
-  }
-
-  /** Takes notice of what other devices did in this chat. */
-  #learn() {
-    for (const turn of this.#memory.turns(this.#memory.chatId)) {
-      if (turn.session === this.#session) continue;
-      const known = this.#views.get(turn.userMessageId);
-      const view = known ?? this.#add(turn);
-      if (!known) {
-        view.show("elsewhere");
-        view.onWatch = () => {
-          view.show("waiting");
-          this.#replay(turn, view);
-        };
-      }
-      if (turn.hasEnded && view.status === "elsewhere") {
-        view.show("waiting");
-        this.#replay(turn, view);
-      }
-    }
-  }
-
   // ---- showing
 
   #add(turn) {
-    const view = new AnswerView(turn.content, { isForeign: turn.session !== this.#session });
+    const view = new AnswerView(turn.content, { isForeign: !this.#history.isMine(turn) });
     view.onRetry = () => {
       if (this.#current) return;
       this.#ask({ ...turn, session: this.#session, hasEnded: false }, view);
       this.focus();
     };
-    this.#views.set(turn.userMessageId, view);
+    this.#history.shown(turn, view);
     this.$log.append(view.element);
     this.#notify("");
-    this.#update();
     this.#scroll();
     return view;
   }
 
   #notify(text) {
     this.$notice.textContent = text;
+    this.#update();
   }
 
   #update() {
     const isBusy = this.#current !== null;
-    this.$empty.hidden = this.#views.size > 0;
+    this.$empty.hidden = !this.#history.isEmpty;
     this.$send.hidden = isBusy;
     this.$send.disabled = !this.$input.value.trim();
     this.$stop.hidden = !isBusy;
     this.$stop.disabled = Boolean(this.#current?.isStopping);
     if (!CSS.supports("field-sizing", "content")) this.$input.rows = Math.min(this.$input.value.split("\n").length, 6);
     this.element.dataset.busy = String(isBusy);
+    // a screen reader hears what is new, not the whole chat again after a reload
+    this.$log.setAttribute("aria-live", this.#history.isBusy && !isBusy ? "off" : "polite");
   }
 
   #scroll() {
-    if (this.#isAtBottom) this.$log.scrollTop = this.$log.scrollHeight;
+    // once a frame: an answer that is told again comes in hundreds of events at once
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      if (this.#isAtBottom) this.$log.scrollTop = this.$log.scrollHeight;
+    });
   }
 }

@@ -4,7 +4,7 @@ import { ProblemError } from "./sse.js";
 
 export class Service {
   #memory;
-  #creating = null;
+  #creating = { key: "", chat: null };
 
   constructor(memory) {
     this.#memory = memory;
@@ -13,12 +13,15 @@ export class Service {
   /** Returns this tab's chat and creates it first where there is none, once however many devices ask. */
   chat() {
     if (this.#memory.chatId) return Promise.resolve(this.#memory.chatId);
-    this.#creating ??= this.#create().finally(() => (this.#creating = null));
-    return this.#creating;
+    const key = this.#memory.creationKey;
+    if (this.#creating.key !== key) {
+      const chat = this.#create(key).finally(() => (this.#creating = { key: "", chat: null }));
+      this.#creating = { key, chat };
+    }
+    return this.#creating.chat;
   }
 
-  async #create() {
-    const key = this.#memory.creationKey;
+  async #create(key) {
     const response = await fetch("api/chat/create", {
       method: "POST",
       headers: { ...this.#identity(), "Idempotency-Key": key },

@@ -1,0 +1,353 @@
+"""The service's contract on one port, scripted: what the AI says, and what the network does to each connection.
+
+For tests of clients (the page among them) that need faults at exact places. Events are made and framed by the product's
+own code; stores, functions and Lambda are not here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import mimetypes
+import re
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+from chat.answer import Answer
+from chat.errors import FailureCode
+from chat.model import Ending, Identity, Source, Status, Usage, new_id
+from chat.web.sse import frame
+
+PAGE = Path(__file__).parents[2] / "local" / "page"
+USAGE = Usage(12, 34)
+
+
+class Reasoning(str):
+    """The model thinks."""
+
+
+class Sources(tuple[Source, ...]):
+    """The model cites."""
+
+
+Step = str | Reasoning | Sources | FailureCode | asyncio.Event
+"""Text; something special; how it fails; or a gate that the test opens. Without a failure an answer completes."""
+
+
+class Refuse(NamedTuple):
+    """A connection gets a problem document."""
+
+    status: int
+    code: str
+    extras: dict[str, object] = {}
+    headers: dict[str, str] = {}
+
+
+class Cut(NamedTuple):
+    """A connection breaks off after so many events and so many bytes of the next, or before there is a response."""
+
+    events: int | None = None
+    bytes: int = 0
+    ends_properly: bool = False
+    """The response is complete for HTTP, only the answer is not."""
+
+
+@dataclass
+class Hold:
+    """A connection waits before it is looked at."""
+
+    until: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+Fault = Refuse | Cut | Hold | None
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.body or b"{}")
+
+
+@dataclass
+class Generation:
+    """One answer while it is generated, for all who follow it."""
+
+    answer: Answer
+    content: str
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def identity(self) -> Identity:
+        return self.answer.identity
+
+    @property
+    def is_active(self) -> bool:
+        return self.answer.ending is None
+
+    async def play(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            if isinstance(step, asyncio.Event):
+                await step.wait()
+            elif isinstance(step, FailureCode):
+                self.end(Ending(Status.FAILED, None, step))
+            elif self.is_active:
+                self._say(step)
+            self.tell()
+        self.end(Ending(Status.COMPLETED, "stop"))
+
+    def _say(self, step: str | Reasoning | Sources) -> None:
+        if isinstance(step, Sources):
+            self.answer.cite(step)
+        elif isinstance(step, Reasoning):
+            self.answer.reason(step)
+        else:
+            self.answer.say(step)
+
+    def end(self, ending: Ending) -> None:
+        if self.is_active:
+            self.answer.end(ending, USAGE)
+            self.tell()
+
+    def tell(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class StubService:
+    """Serves on 127.0.0.1 while it is entered; `url` says where."""
+
+    def __init__(self) -> None:
+        self.scripts: deque[Sequence[Step]] = deque()
+        """One for each generation to come; without one the answer is an echo."""
+        self.faults: deque[Fault] = deque()
+        """One for each connection to `/stream` to come; None lets it be."""
+        self.cancel_faults: deque[Refuse | None] = deque()
+        self.requests: list[Request] = []
+        self.generations: list[Generation] = []
+        self.chats: set[str] = set()
+        self.bytes_per_chunk = 0
+        """Splits streams into chunks of so many bytes; 0 leaves them whole."""
+        self.retry_ms: int | None = 10
+        self._keys: dict[str, str] = {}
+        self._intents: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> StubService:
+        self._server = await asyncio.start_server(self._track, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def sent(self, method: str, path_end: str) -> list[Request]:
+        """Return the requests that came so far."""
+        return [r for r in self.requests if r.method == method and r.path.endswith(path_end)]
+
+    # ---- HTTP
+
+    def _track(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._spawn(self._serve(reader, writer))
+
+    def _spawn(self, work) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = await _read_request(reader)
+            self.requests.append(request)
+            await self._answer(request, _Response(writer, self.bytes_per_chunk))
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client has gone
+        finally:
+            writer.close()
+
+    async def _answer(self, request: Request, response: _Response) -> None:
+        route = re.fullmatch(r"/api/chat/([^/]+)/(stream|cancel)", request.path)
+        if route is None and request.path == "/api/chat/create":
+            await self._create(request, response)
+        elif route is None:
+            await _serve_page(request.path, response)
+        elif route[1] not in self.chats:
+            await response.problem(Refuse(404, "chat_not_found"))
+        elif route[2] == "cancel":
+            await self._cancel(route[1], request, response)
+        else:
+            await self._stream(route[1], request, response)
+
+    async def _create(self, request: Request, response: _Response) -> None:
+        chat_id = self._keys.setdefault(request.headers.get("idempotency-key", new_id()), new_id())
+        self.chats.add(chat_id)
+        await response.json(201, {"chatId": chat_id, "title": None, "createdAt": "2026-01-01T00:00:00.000Z"})
+
+    async def _stream(self, chat_id: str, request: Request, response: _Response) -> None:
+        fault = self.faults.popleft() if self.faults else None
+        if isinstance(fault, Refuse):
+            return await response.problem(fault)
+        if isinstance(fault, Hold):
+            await fault.until.wait()
+        cut = fault if isinstance(fault, Cut) else None
+        last = request.headers.get("last-event-id", "")
+        is_sent = request.method == "POST" and not last
+        found = self._send(chat_id, request) if is_sent else self._find(chat_id, request, last)
+        if cut and cut.events is None:
+            return None  # the request has arrived, the response has not
+        if isinstance(found, Refuse):
+            return await response.problem(found)
+        if found is None or last.endswith(":done"):
+            return await response.empty()
+        return await self._follow(found, int(last.partition(":")[2] or 0), cut, response)
+
+    def _send(self, chat_id: str, request: Request) -> Generation | Refuse:
+        session, body = request.headers["x-session-id"], request.json
+        message = body.get("userMessageId") or new_id()
+        known = self._by("user_message_id", chat_id, message)
+        if known is not None and (known.is_active or not known.answer.ending.status.retryable):
+            return known if known.content == body["content"] else Refuse(409, "idempotency_conflict")
+        for other in self.generations:
+            if other.is_active and (other.identity.chat_id, other.identity.session_id) == (chat_id, session):
+                return Refuse(409, "stream_in_progress", {"activeMessageId": other.identity.message_id})
+        generation = Generation(Answer(Identity(chat_id, new_id(), message, session, "stub")), body["content"])
+        self.generations.append(generation)
+        generation.answer.begin()
+        if message in self._intents:
+            generation.end(Ending(Status.CANCELLED))
+        else:
+            self._spawn(generation.play(self.scripts.popleft() if self.scripts else [f"You said: {body['content']}"]))
+        return generation
+
+    def _find(self, chat_id: str, request: Request, last: str) -> Generation | None:
+        if message_id := last.partition(":")[0] or request.query.get("messageId"):
+            return self._by("message_id", chat_id, message_id)
+        if user_message_id := request.query.get("userMessageId"):
+            return self._by("user_message_id", chat_id, user_message_id)
+        active = [g for g in self.generations if g.is_active and g.identity.chat_id == chat_id]
+        return active[-1] if active else None
+
+    def _by(self, name: str, chat_id: str, value: str) -> Generation | None:
+        found = [g for g in self.generations if (g.identity.chat_id, getattr(g.identity, name)) == (chat_id, value)]
+        return found[-1] if found else None
+
+    async def _follow(self, generation: Generation, position: int, cut: Cut | None, response: _Response) -> None:
+        await response.begin_stream()
+        if self.retry_ms is not None:
+            await response.chunk(b"retry: %d\n\n" % self.retry_ms)
+        events, message_id = generation.answer.events, generation.identity.message_id
+        left = cut.events if cut else None
+        while True:
+            for event in events[position:]:
+                if left is not None and left <= 0:
+                    await response.chunk(frame([event], message_id)[: cut.bytes])
+                    return await response.end_stream() if cut.ends_properly else response.abort()
+                await response.chunk(frame([event], message_id))
+                position, left = position + 1, None if left is None else left - 1
+            if not generation.is_active and position >= len(events):
+                return await response.end_stream()
+            await generation.changed.wait()
+
+    async def _cancel(self, chat_id: str, request: Request, response: _Response) -> None:
+        fault = self.cancel_faults.popleft() if self.cancel_faults else None
+        if fault is not None:
+            return await response.problem(fault)
+        body = request.json
+        found = self._to_cancel(chat_id, request.headers["x-session-id"], body)
+        if found is None and "userMessageId" in body:
+            self._intents.add(body["userMessageId"])
+            outcome = {"success": True, "status": "cancelling", "messageId": None, "message": "-"}
+            return await response.json(200, outcome)
+        if found is not None:
+            found.end(Ending(Status.CANCELLED))
+        if found is None or found.answer.ending.status is not Status.CANCELLED:
+            return await response.json(200, {"success": False, "status": "not_active", "message": "-"})
+        message_id, characters = found.identity.message_id, found.answer.characters
+        outcome = {"success": True, "status": "cancelled", "messageId": message_id, "characters": characters}
+        return await response.json(200, {**outcome, "elapsedMs": 1, "message": "-"})
+
+    def _to_cancel(self, chat_id: str, session: str, body: dict) -> Generation | None:
+        if "messageId" in body:
+            return self._by("message_id", chat_id, body["messageId"])
+        if "userMessageId" in body:
+            return self._by("user_message_id", chat_id, body["userMessageId"])
+        mine = [g for g in self.generations if g.is_active and g.identity.session_id == session]
+        return mine[-1] if mine else None
+
+
+async def _read_request(reader: asyncio.StreamReader) -> Request:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    method, target, _ = head[0].split(" ")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    parts = urlsplit(target)
+    return Request(method, parts.path, dict(parse_qsl(parts.query)), headers, body)
+
+
+async def _serve_page(path: str, response: _Response) -> None:
+    file = PAGE / ("index.html" if path == "/" else path.removeprefix("/page/"))
+    if not file.is_file():
+        return await response.problem(Refuse(404, "not_found"))
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    return await response.whole(200, {"content-type": kind}, file.read_bytes())
+
+
+class _Response:
+    def __init__(self, writer: asyncio.StreamWriter, bytes_per_chunk: int) -> None:
+        self._writer = writer
+        self._size = bytes_per_chunk
+
+    async def whole(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        await self._head(status, {**headers, "content-length": str(len(body))})
+        self._writer.write(body)
+        await self._writer.drain()
+
+    async def json(self, status: int, document: dict, kind: str = "application/json", **headers: str) -> None:
+        await self.whole(status, {"content-type": kind, **headers}, json.dumps(document).encode())
+
+    async def problem(self, refusal: Refuse) -> None:
+        document = {"status": refusal.status, "code": refusal.code, "detail": f"Refused: {refusal.code}."}
+        await self.json(refusal.status, {**document, **refusal.extras}, "application/problem+json", **refusal.headers)
+
+    async def empty(self) -> None:
+        await self._head(204, {})
+
+    async def begin_stream(self) -> None:
+        await self._head(200, {"content-type": "text/event-stream; charset=utf-8", "transfer-encoding": "chunked"})
+
+    async def chunk(self, data: bytes) -> None:
+        size = self._size or len(data) or 1
+        for start in range(0, len(data), size):
+            piece = data[start : start + size]
+            self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await self._writer.drain()
+
+    async def end_stream(self) -> None:
+        self._writer.write(b"0\r\n\r\n")
+        await self._writer.drain()
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
+
+    async def _head(self, status: int, headers: dict[str, str]) -> None:
+        lines = [f"HTTP/1.1 {status} -", "connection: close", *(f"{name}: {value}" for name, value in headers.items())]
+        self._writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        await self._writer.drain()
+
+
+__all__ = ["Cut", "FailureCode", "Generation", "Hold", "Reasoning", "Refuse", "Source", "Sources", "StubService"]
