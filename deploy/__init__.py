@@ -1,0 +1,1 @@
+"""How the service gets to AWS: building artifacts, deciding what to deliver, delivering it, trying it."""

@@ -1,0 +1,1 @@
+"""Services of AWS that a setting can point to."""
