@@ -1,8 +1,8 @@
-"""A plain function that does what the body asks for: raise, exit, or wait for what is written to a FIFO."""
+"""A plain function that does what the body asks for: raise, exit, or wait at the test's gate."""
 
 import json
 import os
-from pathlib import Path
+import socket
 
 
 def handler(event, context):
@@ -11,6 +11,8 @@ def handler(event, context):
         raise RuntimeError("as asked")
     if asked.get("do") == "exit":
         os._exit(3)
-    if asked.get("wait"):
-        Path(asked["wait"]).read_bytes()
+    if asked.get("gate"):
+        with socket.create_connection(("127.0.0.1", asked["gate"])) as gate:
+            gate.recv(1)
+            gate.send(b"!")
     return {"pid": os.getpid()}

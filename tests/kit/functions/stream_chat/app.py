@@ -1,25 +1,23 @@
-"""A streaming function: `first` at once, the rest when somebody has asked for `/health?<key>`; it may end badly."""
+"""A streaming function: `first` at once, then a wait at the test's gate, then what was asked for, or `last`."""
 
 import asyncio
 import json
 import os
-from collections import defaultdict
-
-released = defaultdict(asyncio.Event)
-finished = []
 
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         return
     if scope["path"] == "/health":
-        released[scope["query_string"].decode()].set()
-        await respond(send, b"application/json", json.dumps({"pid": os.getpid(), "finished": finished}).encode())
+        await respond(send, b"application/json", b'{"status": "ok"}')
     else:
         asked = json.loads((await receive())["body"])
         await respond(send, b"text/event-stream", b"first\n", more=True)
-        await released[asked["key"]].wait()
+        reader, writer = await asyncio.open_connection("127.0.0.1", asked["gate"])
+        await reader.read(1)
         await end(send, asked)
+        writer.write(b"!")
+        writer.close()
 
 
 async def end(send, asked):
@@ -28,7 +26,6 @@ async def end(send, asked):
     if asked.get("do") == "raise":
         raise RuntimeError("as asked")
     await send({"type": "http.response.body", "body": b"last\n"})
-    finished.append(asked["key"])
 
 
 async def respond(send, content_type, body, more=False):
