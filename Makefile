@@ -7,7 +7,7 @@ export PYTHONPATH := layers/common
 .PHONY: run test lint lock clean
 
 run: $(VENV)/.run  ## everything on http://localhost:8000
-	@exec $(BIN)/python -m local
+	@exec $(BIN)/python -m local $(ARGS)
 
 test: $(VENV)/.dev  ## all tests; with REDIS_URL and MYSQL_URL set, on those servers too
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
