@@ -50,8 +50,14 @@ class LeanTransport(httpx.AsyncBaseTransport):
     `now` is the wall clock in seconds: a monotonic clock may stand still while the process is frozen.
     """
 
-    def __init__(self, ssl_context: ssl.SSLContext | None = None, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        ssl_context: ssl.SSLContext | None = None,
+        idle_seconds: float = IDLE_SECONDS,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._ssl_context = ssl_context
+        self._idle_seconds = idle_seconds
         self._now = now
         self._all: set[Connection] = set()
         self._idle: defaultdict[Origin, list[_Idle]] = defaultdict(list)
@@ -94,7 +100,7 @@ class LeanTransport(httpx.AsyncBaseTransport):
         while idle:
             entry = idle.pop()
             entry.expiry.cancel()
-            is_fresh = abs(self._now() - entry.since) <= IDLE_SECONDS
+            is_fresh = abs(self._now() - entry.since) <= self._idle_seconds
             if is_fresh and entry.connection.is_idle and not entry.connection.has_input:
                 return entry.connection
             self._drop(entry.connection)
@@ -114,7 +120,7 @@ class LeanTransport(httpx.AsyncBaseTransport):
                 )
         except TimeoutError as error:
             raise httpx.ConnectTimeout(f"no connection within {timeout_seconds:g} s") from error
-        except OSError as error:  # ssl.SSLError is one
+        except (OSError, UnicodeError) as error:  # ssl.SSLError is one; a name that cannot be one is the other
             raise httpx.ConnectError(f"no connection: {type(error).__name__}") from error
         self._all.add(connection)
         return connection
@@ -130,7 +136,7 @@ class LeanTransport(httpx.AsyncBaseTransport):
         if not connection.is_idle:
             self._drop(connection)
             return
-        expiry = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._expire, origin, connection)
+        expiry = asyncio.get_running_loop().call_later(self._idle_seconds, self._expire, origin, connection)
         self._idle[origin].append(_Idle(connection, self._now(), expiry))
 
     def _expire(self, origin: Origin, connection: Connection) -> None:

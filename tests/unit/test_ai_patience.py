@@ -1,0 +1,141 @@
+"""How long silence is borne, by a clock that the tests move."""
+
+import asyncio
+
+import pytest
+
+from chat.adapters.ai.patience import Patience
+from tests.kit.clock_loop import ClockLoop, run
+
+
+class Listener:
+    """Waits for words under a `Patience`, as the client does."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+        self.patience: Patience
+        self._words: asyncio.Queue[str] = asyncio.Queue()
+        self.task = asyncio.ensure_future(self._listen())
+
+    def say(self, word: str) -> None:
+        self._words.put_nowait(word)
+
+    async def _listen(self) -> None:
+        async with Patience() as self.patience:
+            self.patience.expect(60)
+            while await self._words.get() != "enough":
+                self.heard += 1
+                self.patience.expect(30)
+
+
+def outcome(task: asyncio.Task[None]) -> type[BaseException] | str | None:
+    if not task.done():
+        return "waiting"
+    return asyncio.CancelledError if task.cancelled() else type(task.exception()) if task.exception() else None
+
+
+def test_silence_ends_exactly_at_the_limit():
+    async def main(loop: ClockLoop) -> None:
+        listener = Listener()
+        await loop.advance(0)
+        await loop.advance(59.9)
+        assert outcome(listener.task) == "waiting"
+        await loop.advance(0.2)
+        assert outcome(listener.task) is TimeoutError
+
+    run(main)
+
+
+def test_every_word_begins_the_time_anew():
+    async def main(loop: ClockLoop) -> None:
+        listener = Listener()
+        await loop.advance(0)
+        for _ in range(10):
+            listener.say("word")
+            await loop.advance(0)
+            await loop.advance(29)
+        assert (listener.heard, outcome(listener.task)) == (10, "waiting")
+        await loop.advance(2)
+        assert outcome(listener.task) is TimeoutError
+
+    run(main)
+
+
+def test_a_shorter_time_replaces_a_longer_one():
+    async def main(loop: ClockLoop) -> None:
+        listener = Listener()
+        await loop.advance(0)
+        listener.patience.expect(1)
+        await loop.advance(1.1)
+        assert outcome(listener.task) is TimeoutError
+
+    run(main)
+
+
+def test_while_paused_it_never_strikes():
+    async def main(loop: ClockLoop) -> None:
+        listener = Listener()
+        await loop.advance(0)
+        listener.patience.pause()
+        await loop.advance(1e6)
+        assert outcome(listener.task) == "waiting"
+        listener.patience.expect(5)
+        await loop.advance(4.9)
+        assert outcome(listener.task) == "waiting"
+        await loop.advance(0.2)
+        assert outcome(listener.task) is TimeoutError
+
+    run(main)
+
+
+def test_a_word_at_the_last_moment_is_in_time():
+    """The timer has struck already, but the task was not cancelled yet when it paused."""
+
+    async def main(loop: ClockLoop) -> None:
+        async with Patience() as patience:
+            patience.expect(60)
+            loop.call_at(loop.time() + 60, patience.pause)  # runs behind the timer, which is due at the same time
+            await loop.advance(60)
+            await loop.advance(1)
+
+    run(main)
+
+
+def test_cancelling_passes_through():
+    async def main(loop: ClockLoop) -> None:
+        listener = Listener()
+        await loop.advance(0)
+        listener.task.cancel()
+        await loop.advance(0)
+        assert outcome(listener.task) is asyncio.CancelledError
+
+    run(main)
+
+
+def test_a_time_limit_around_it_strikes_as_its_own():
+    async def main(loop: ClockLoop) -> None:
+        async def limited() -> None:
+            async with asyncio.timeout(10) as outer:
+                async with Patience() as patience:
+                    patience.expect(60)
+                    await asyncio.Event().wait()
+            assert outer.expired()
+
+        task = asyncio.ensure_future(limited())
+        await loop.advance(0)
+        await loop.advance(11)
+        with pytest.raises(TimeoutError):
+            await task
+
+    run(main)
+
+
+def test_afterwards_nothing_of_it_strikes():
+    async def main(loop: ClockLoop) -> None:
+        async with Patience() as patience:
+            patience.expect(60)
+        await loop.advance(100)
+        assert asyncio.current_task() is not None
+        assert not asyncio.current_task().cancelling()
+
+    run(main)
