@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mangum import Mangum
 from starlette.applications import Starlette
+from starlette.types import Lifespan
 
 from chat.adapters.mysql.chats import SqlChats
 from chat.adapters.mysql.engine import open_engine
@@ -28,6 +29,9 @@ from chat.web.api import Service, application, cancel_routes, create_routes, str
 from chat.web.health import Health
 from chat.web.identity import token_verifier
 from chat.web.problems import MEDIA_TYPE
+
+if TYPE_CHECKING:
+    from httpx import AsyncClient
 
 
 def now() -> datetime:
@@ -66,14 +70,15 @@ def open_stores(settings: Settings) -> Stores:
 def create_chat(settings: Settings) -> Starlette:
     """Return the application of create_chat."""
     stores = open_stores(settings)
-    return application(stores.service, create_routes(stores.service, CreateChat(stores.chats, now)))
+    routes = create_routes(stores.service, CreateChat(stores.chats, now))
+    return application(stores.service, routes, closing(stores))
 
 
 def cancel_stream(settings: Settings) -> Starlette:
     """Return the application of cancel_stream."""
     stores = open_stores(settings)
     cancel = CancelAnswer(stores.chats, stores.live, stores.reap, stores.journal, now)
-    return application(stores.service, cancel_routes(stores.service, cancel))
+    return application(stores.service, cancel_routes(stores.service, cancel), closing(stores))
 
 
 def stream_chat(settings: Settings) -> Starlette:
@@ -92,16 +97,22 @@ def stream_chat(settings: Settings) -> Starlette:
         *(stores.reap, stores.journal, budget, now),
     )
     follow = FollowAnswer(stores.chats, stores.live, stores.reap, stores.journal)
+    return application(stores.service, stream_routes(stores.service, stream, follow), closing(stores, client))
+
+
+def closing(stores: Stores, client: AsyncClient | None = None) -> Lifespan[Starlette]:
+    """Return the lifespan that closes everything at the end, where a server has one; Mangum on Lambda has none."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            await client.aclose()
+            if client is not None:
+                await client.aclose()
             await stores.close()
 
-    return application(stores.service, stream_routes(stores.service, stream, follow), lifespan)
+    return lifespan
 
 
 def buffered(app: Starlette) -> Any:
