@@ -34,6 +34,7 @@ export class AnswerView {
   /** Takes the time of a message that is being sent. */
   sent() {
     this.#startedAt = performance.now();
+    this.#facts = [];
     this.#parts.problem.hidden = true;
     this.show("waiting");
   }

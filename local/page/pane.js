@@ -14,6 +14,7 @@ export class Pane {
   #closing = new AbortController();
   #current = null;
   #isAtBottom = true;
+  #top = 0;
   #frame = 0;
 
   constructor({ memory, service, session, name }) {
@@ -80,7 +81,10 @@ export class Pane {
     });
     this.$log.addEventListener("scroll", () => {
       const { scrollHeight, scrollTop, clientHeight } = this.$log;
-      this.#isAtBottom = scrollHeight - scrollTop - clientHeight < 48;
+      const isNear = scrollHeight - scrollTop - clientHeight < 48;
+      // only who scrolls up leaves the bottom: what has grown since the last scroll does not count
+      this.#isAtBottom = isNear || (this.#isAtBottom && scrollTop >= this.#top);
+      this.#top = scrollTop;
     });
     new ResizeObserver(() => this.#scroll()).observe(this.$log);
     this.#update();
@@ -163,9 +167,14 @@ export class Pane {
     if (!this.#memory.chatId) return stopping.abort(); // nothing was sent yet
     current.isStopping = true;
     this.#update();
-    const named = view.messageId ? { messageId: view.messageId } : { userMessageId: turn.userMessageId };
     try {
-      await this.#service.cancel(this.#memory.chatId, this.#session, named);
+      let messageId;
+      let outcome;
+      do {
+        messageId = view.messageId;
+        const named = messageId ? { messageId } : { userMessageId: turn.userMessageId };
+        outcome = await this.#service.cancel(this.#memory.chatId, this.#session, named);
+      } while (!outcome.success && !messageId && view.messageId); // it got its name meanwhile
     } catch {
       if (view.hasEnded) return;
       this.#notify(words.stopFailed);

@@ -11,9 +11,10 @@ import json
 import mimetypes
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -43,8 +44,8 @@ class Refuse(NamedTuple):
 
     status: int
     code: str
-    extras: dict[str, object] = {}
-    headers: dict[str, str] = {}
+    extras: Mapping[str, object] = MappingProxyType({})
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class Cut(NamedTuple):
@@ -54,6 +55,8 @@ class Cut(NamedTuple):
     bytes: int = 0
     ends_properly: bool = False
     """The response is complete for HTTP, only the answer is not."""
+    when: asyncio.Event | None = None
+    """Waits for this first: what a broken connection had delivered may else never reach the client's code."""
 
 
 @dataclass
@@ -256,6 +259,8 @@ class StubService:
             for event in events[position:]:
                 if left is not None and left <= 0:
                     await response.chunk(frame([event], message_id)[: cut.bytes])
+                    if cut.when:
+                        await cut.when.wait()
                     return await response.end_stream() if cut.ends_properly else response.abort()
                 await response.chunk(frame([event], message_id))
                 position, left = position + 1, None if left is None else left - 1
@@ -300,7 +305,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Request:
 
 
 async def _serve_page(path: str, response: _Response) -> None:
-    file = PAGE / ("index.html" if path == "/" else path.removeprefix("/page/"))
+    file = PAGE / ("index.html" if path == "/" else path.removeprefix("/"))
     if not file.is_file():
         return await response.problem(Refuse(404, "not_found"))
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
