@@ -53,10 +53,18 @@ def _listener(port: int) -> socket.socket:
 
 
 async def _serve(plan: Plan, listener: socket.socket) -> None:
-    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(plan, listener, Terminal(lambda: _announce(port_of(listener)), _report)))
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    await serve(plan, listener, Terminal(stop, lambda: _announce(port_of(listener)), _report))
+        if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:  # nohup
+            asyncio.get_running_loop().add_signal_handler(name, _stop, serving)
+    await asyncio.wait({serving})
+    if not serving.cancelled():
+        serving.result()
+
+
+def _stop(serving: asyncio.Task[None]) -> None:
+    if not serving.cancelling():  # an impatient second Ctrl-C must not disturb what ends the processes
+        serving.cancel()
 
 
 def _announce(port: int) -> None:

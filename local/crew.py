@@ -30,7 +30,8 @@ class Crew:
     def dismiss(self) -> None:
         """Have all of them ended."""
         for task in self._tasks:
-            task.cancel()
+            if not task.cancelling():  # a second time would cut short what the first one began
+                task.cancel()
 
 
 @asynccontextmanager

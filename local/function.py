@@ -16,7 +16,6 @@ from local.invocation import Invocation, InvocationFailed, TimedOut
 from local.plan import FunctionPlan
 from local.process import Kept
 
-_QUEUE_SECONDS = 15.0
 _OVERTIME_SECONDS = 5.0
 
 
@@ -70,7 +69,7 @@ class Function:
                 asking.set_result(invocation)
                 return
         self._waiting.append(invocation)
-        asyncio.get_running_loop().call_later(_QUEUE_SECONDS, self._give_up, invocation)
+        asyncio.get_running_loop().call_later(self.plan.queue_seconds, self._give_up, invocation)
         self._start_another()
 
     def _give_up(self, invocation: Invocation) -> None:

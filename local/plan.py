@@ -20,7 +20,7 @@ class FunctionPlan:
     folder: Path
     handler: str
     runtime: tuple[str, ...]
-    """What Python is given to run: a module (`-m name`) or a file."""
+    """What Python is given to run; `-P` keeps the folder that it runs in off the path, as on Lambda."""
     routes: tuple[str, ...]
     """Regular expressions; the whole path must match one."""
     timeout_seconds: float
@@ -29,6 +29,8 @@ class FunctionPlan:
     least: int = 1
     """Processes that are started at once; more follow when requests wait."""
     most: int = 4
+    queue_seconds: float = 15.0
+    """How long a request waits for a process that takes it."""
 
     @property
     def arn(self) -> str:
@@ -107,7 +109,7 @@ def _functions(root: Path, folder: Path, concurrency: int) -> tuple[FunctionPlan
             "stream_chat",
             folder / "stream_chat",
             "app.app",
-            ("-m", "lambda_stream"),
+            ("-P", "-m", "lambda_stream"),
             (f"{_CHAT}/stream", "/health"),
             timeout_seconds=900,
             concurrency=concurrency,

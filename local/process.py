@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,12 +137,10 @@ class Kept:
         """Leave nothing of its group, also when it has ended by itself but something that it started has not."""
         if process.returncode is None:
             kill_group(process.pid, signal.SIGTERM)
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
-            except TimeoutError:
-                kill_group(process.pid)
-                await process.wait()
         kill_group(process.pid)
+        await process.wait()
         self._reaper.forget(process.pid)
 
     def _complaint(self, ending: str) -> str:
@@ -159,13 +158,13 @@ class Kept:
             kill_group(self._process.pid)
 
 
-async def all_ready(programs: Iterable[Kept]) -> None:
+async def all_ready(programs: Sequence[Kept]) -> None:
     """Wait until all of them can be used.
 
     Raises:
         StartFailed: it takes too long.
     """
-    for one in list(programs):
+    for one in programs:
         try:
             await asyncio.wait_for(one.ready.wait(), _PATIENCE_SECONDS)
         except TimeoutError:

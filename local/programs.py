@@ -71,7 +71,7 @@ def function(plan: Plan, one: FunctionPlan, settings: Mapping[str, str], api: so
         own["AWS_LAMBDA_MAX_CONCURRENCY"] = str(one.concurrency)
     inherited = {name: value for name, value in plan.environ.items() if name != "AWS_LAMBDA_MAX_CONCURRENCY"}
     environ = _python_path(inherited, one.folder, plan.root / "layers" / "common") | dict(settings) | own
-    return Program(one.name, python(*one.runtime), environ, one.folder, log_of(plan, one.name))
+    return Program(one.name, python(*one.runtime), environ, plan.root, log_of(plan, one.name))
 
 
 def _python_path(environ: Mapping[str, str], *folders: Path) -> dict[str, str]:

@@ -32,8 +32,6 @@ _GRACE_SECONDS = 1
 class Terminal:
     """How the service talks with whoever started it."""
 
-    stop: asyncio.Event
-    """Set to end the service."""
     announce: Callable[[], None]
     """Called once, when everything is ready."""
     report: Callable[[str], None]
@@ -41,7 +39,7 @@ class Terminal:
 
 
 async def serve(plan: Plan, listener: socket.socket, terminal: Terminal) -> None:
-    """Serve on `listener` until told to stop; afterwards nothing is left running.
+    """Serve on `listener` until cancelled; afterwards nothing is left running.
 
     Raises:
         StartFailed: something does not start, or dies for good.
@@ -65,13 +63,13 @@ async def _serve(plan: Plan, listener: socket.socket, terminal: Terminal, reaper
         await servers.enter_async_context(
             serving(runtime_apis, runtime_apis.listeners, _NEVER_IDLE_SECONDS, _GRACE_SECONDS)
         )
-        await all_ready(one.start(1)[0].kept for one in functions)
+        await all_ready([environment.kept for one in functions for environment in one.start(1)])
         gateway = Gateway(functions, Path(__file__).parent / "page")
         await servers.enter_async_context(serving(gateway, [listener], _IDLE_SECONDS, _GRACE_SECONDS))
         terminal.announce()
         for one in functions:
             one.start(one.plan.least - 1)
-        await terminal.stop.wait()
+        await asyncio.get_running_loop().create_future()
 
 
 async def _start_backing(plan: Plan, stack: AsyncExitStack, backing: Crew, reaper: Reaper) -> dict[str, str]:
@@ -88,7 +86,7 @@ async def _start_backing(plan: Plan, stack: AsyncExitStack, backing: Crew, reape
         started.append(backing.hire(programs.demo(plan, listener)))
     for kept in started:
         backing.start(kept)
-    mysql_url = plan.environ.get("MYSQL_URL") or stores.sqlite_url(plan.state)
+    mysql_url = plan.environ["MYSQL_URL"] if plan.has_own_mysql else stores.sqlite_url(plan.state)
     await run_once(programs.migrations(plan, mysql_url), reaper)
     await all_ready(started)
     return settings | {"MYSQL_URL": mysql_url}

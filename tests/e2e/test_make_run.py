@@ -1,18 +1,20 @@
-"""`make run` as a person meets it: real processes. The functions are stand-ins of the tests, but in the last part."""
+"""`make run` as a person meets it: real processes. The functions are stand-ins, but in the last part."""
 
 import asyncio
 import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 
 import httpx
 import pytest
+from httpx_sse import aconnect_sse
 
 from tests.kit.gate import gate
-from tests.kit.service import ROOT, STUB_FUNCTIONS, processes, running, started
+from tests.kit.service import ROOT, STUB_FUNCTIONS, clean_environ, processes, running, started
 from tests.kit.waiting import until, until_sync
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("make_run")]
@@ -217,12 +219,123 @@ def test_a_function_that_does_not_start_is_named_with_its_reason(tmp_path, name,
     assert reason in said and said.count("\n") == 1
 
 
+def test_ctrl_c_works_while_it_is_still_starting(tmp_path):
+    for one in STUB_FUNCTIONS.iterdir():
+        (tmp_path / "functions" / one.name).mkdir(parents=True)
+        (tmp_path / "functions" / one.name / "app.py").write_text("import time; time.sleep(600)")
+    with started(tmp_path, "starting", functions=tmp_path / "functions") as process:
+        until_sync(lambda: len(processes(tmp_path, "starting", "plain_runtime")) == 2)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    until_sync(lambda: not processes(tmp_path, "starting"), "nothing is left of it")
+    assert (tmp_path / "stderr").read_text() == ""
+
+
 def test_a_second_one_in_the_same_folder_is_refused(tmp_path):
     with running(functions=STUB_FUNCTIONS, state=tmp_path / "state") as service:
         with started(tmp_path / "second", functions=STUB_FUNCTIONS) as elsewhere:
             assert elsewhere.stdout.readline().startswith("Chat service on ")
         command = [*service.process.args]
-        environ = os.environ | {"PORT": "0", "PYTHONPATH": "layers/common"}
+        environ = clean_environ() | {"PYTHONPATH": "layers/common"}
         second = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
     assert (second.returncode, second.stdout) == (1, "")
     assert second.stderr == f"make run: another one is already running in {tmp_path / 'state'}\n"
+
+
+# From here on the real functions, with everything that comes along.
+
+KIM = {"X-User-Id": "kim", "X-Session-Id": "laptop"}
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="module")
+def chat_service(state):
+    with running(state=state) as service:
+        yield service
+
+
+@pytest.fixture
+async def chats(chat_service):
+    async with httpx.AsyncClient(base_url=chat_service.url, timeout=60, headers=KIM) as client:
+        yield client
+
+
+async def create(chats):
+    return (await chats.post("/api/chat/create")).json()["chatId"]
+
+
+def ask(chats, chat_id, content):
+    return aconnect_sse(chats, "POST", f"/api/chat/{chat_id}/stream", json={"content": content})
+
+
+def text_of(events):
+    return "".join(json.loads(event.data)["delta"] for event in events if event.event == "message")
+
+
+def stored_text(state, message_id):
+    with closing(sqlite3.connect(state / "chat.sqlite3")) as database:
+        return database.execute("SELECT status, content FROM messages WHERE id = ?", (message_id,)).fetchone()
+
+
+async def test_the_demo_answers_in_a_stream_with_reasoning_and_a_source_and_the_answer_is_stored(chats, state):
+    async with ask(chats, await create(chats), "Why do rainbows form?") as source:
+        events = [event async for event in source.aiter_sse()]
+    kinds = [event.event for event in events]
+    assert kinds[0] == "start" and kinds[-1] == "done"
+    assert kinds.count("message") > 20 and kinds.count("reasoning") > 5 and kinds.count("sources") == 1
+    done = json.loads(events[-1].data)
+    assert done["status"] == "completed" and not done["usage"]["estimated"]
+    assert "demo model" in text_of(events)
+    assert stored_text(state, done["messageId"]) == ("completed", text_of(events))
+
+
+async def test_an_answer_is_cancelled_from_elsewhere_and_what_arrived_is_stored(chats, state):
+    chat_id = await create(chats)
+    async with ask(chats, chat_id, "무지개에 대해 길게 설명해 주세요") as source:
+        stream = source.aiter_sse()
+        events = [await anext(stream) for _ in range(6)]
+        async with httpx.AsyncClient(base_url=chats.base_url, timeout=30) as elsewhere:
+            reply = await elsewhere.post(f"/api/chat/{chat_id}/cancel", headers={"X-Session-Id": "laptop"})
+        events += [event async for event in stream]
+    done = json.loads(events[-1].data)
+    assert (reply.json()["status"], done["status"]) == ("cancelled", "cancelled")
+    assert reply.json()["characters"] == len(text_of(events))
+    assert stored_text(state, done["messageId"]) == ("cancelled", text_of(events))
+
+
+async def test_a_dead_stream_process_is_replaced_and_health_is_ok_again(chat_service, chats):
+    async with ask(chats, await create(chats), "Tell me a long story") as source:
+        stream = source.aiter_sse()
+        assert (await anext(stream)).event == "start"
+        for pid in chat_service.pids("lambda_stream"):
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(httpx.RemoteProtocolError):
+            async for _ in stream:
+                pass
+    assert (await chats.get("/health")).json()["status"] == "ok"
+
+
+def test_make_run_starts_it_ctrl_c_ends_it_and_chats_are_still_there_the_next_time(tmp_path):
+    chat_id = ""
+    for _ in range(2):
+        command = ["make", "-o", ".venv/.run", "run", f"ARGS=--state {tmp_path}"]
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=clean_environ(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as make:
+            url = make.stdout.readline().split()[3]
+            chat_id = chat_id or httpx.post(f"{url}/api/chat/create", headers=KIM).json()["chatId"]
+            assert httpx.get(f"{url}/api/chat/{chat_id}/stream", headers=KIM).status_code == 204
+            os.killpg(make.pid, signal.SIGINT)  # as a terminal does
+            assert (make.stdout.read(), make.stderr.read()) == ("", "")
+        until_sync(lambda: not processes(tmp_path, "none"), "nothing is left")

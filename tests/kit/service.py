@@ -84,13 +84,17 @@ def running(
                 until_sync(lambda: not service.pids(), "nothing is left of the service")
 
 
+def clean_environ() -> dict[str, str]:
+    """Return the environment without any setting of the service, but for a free port."""
+    return {name: value for name, value in os.environ.items() if not _OURS.match(name)} | {"PORT": "0"}
+
+
 @contextmanager
 def started(
     folder: Path, mark: str = "", overrides: Mapping[str, str] | None = None, functions: Path | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     """Start the command, ready or not; standard error goes to the file `stderr` in `folder`."""
-    inherited = {name: value for name, value in os.environ.items() if not _OURS.match(name)}
-    environ = inherited | {"PORT": "0", "PYTHONPATH": "layers/common", _MARK: mark} | dict(overrides or {})
+    environ = clean_environ() | {"PYTHONPATH": "layers/common", _MARK: mark} | dict(overrides or {})
     command = [sys.executable, "-m", "local", "--state", str(folder)]
     command += ["--functions", str(functions)] if functions else []
     folder.mkdir(parents=True, exist_ok=True)

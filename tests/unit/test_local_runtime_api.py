@@ -49,9 +49,9 @@ class Emulator:
 
 
 @asynccontextmanager
-async def emulator(tmp_path, timeout_seconds=60.0, concurrency=1, most=1):
+async def emulator(tmp_path, timeout_seconds=60.0, concurrency=1, most=1, queue_seconds=15.0):
     """Each process of the function is one that sleeps: the test speaks for the first of them."""
-    plan = FunctionPlan("f", tmp_path, "app.app", (), ("/f.*",), timeout_seconds, concurrency, 1, most)
+    plan = FunctionPlan("f", tmp_path, "app.app", (), ("/f.*",), timeout_seconds, concurrency, 1, most, queue_seconds)
     program = Program("f", python("-c", "import time; time.sleep(600)"), dict(os.environ), tmp_path, tmp_path / "log")
     reports, apis = [], []
     async with AsyncExitStack() as stack:
@@ -272,6 +272,24 @@ async def test_a_function_that_is_over_its_time_is_ended_and_the_client_told(tmp
         assert (await lambda_.respond(invocation, PRELUDE)).status_code == 400
 
 
+async def test_a_stream_that_is_over_its_time_is_cut(tmp_path):
+    async with emulator(tmp_path, timeout_seconds=0.5) as lambda_:
+
+        async def body():
+            yield PRELUDE + b"part"
+            await asyncio.get_running_loop().create_future()
+
+        polling = asyncio.create_task(lambda_.next())
+        request = lambda_.client.build_request("POST", "/f")
+        asking = asyncio.create_task(lambda_.client.send(request, stream=True))
+        responding = asyncio.create_task(lambda_.respond(await polling, body()))
+        received = (await asking).aiter_bytes()
+        assert await anext(received) == b"part"
+        with pytest.raises(httpx.RemoteProtocolError):
+            await anext(received)
+        responding.cancel()
+
+
 async def test_a_process_with_other_requests_may_end_the_one_that_is_over_its_time_itself(tmp_path):
     async with emulator(tmp_path, timeout_seconds=0.2, concurrency=2) as lambda_:
         asking, invocation = await lambda_.both()
@@ -300,6 +318,16 @@ async def test_another_process_is_started_when_a_request_has_to_wait(tmp_path):
         assert (await first).text == "first"
         await lambda_.respond(await lambda_.next(), PRELUDE + b"second")
         assert (await waiting).text == "second"
+
+
+async def test_a_request_that_no_process_takes_in_time_is_told_to_come_again(tmp_path):
+    async with emulator(tmp_path, queue_seconds=0.1) as lambda_:
+        response = await lambda_.client.post("/f")
+        assert (response.status_code, response.json()["code"]) == (429, "rate_limited")
+        assert response.headers["retry-after"] == "1"
+        asking, invocation = await lambda_.both("/f?later")
+        assert invocation.json()["rawQueryString"] == "later"
+        asking.cancel()
 
 
 async def test_pages_are_served_beside_the_functions_and_nothing_else_is(tmp_path):
