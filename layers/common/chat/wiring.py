@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from mangum import Mangum
 from starlette.applications import Starlette
 from starlette.types import Lifespan
 
@@ -117,4 +116,6 @@ def closing(stores: Stores, client: AsyncClient | None = None) -> Lifespan[Starl
 
 def buffered(app: Starlette) -> Any:
     """Return `app` as a Lambda handler that answers in one piece."""
+    from mangum import Mangum  # here, because the function that streams pays nothing for it
+
     return Mangum(app, lifespan="off", text_mime_types=["text/", "application/json", MEDIA_TYPE])
