@@ -1,0 +1,262 @@
+"""template.yaml in every combination of its conditions, rendered as CloudFormation would."""
+
+import json
+import math
+import re
+
+import pytest
+
+from chat.settings import Settings
+from deploy.template import load
+from tests.kit.cloudformation import CHOICES, TEMPLATE, Dangling, Rendered, combinations
+
+KEY = {"OpenAiApiKey": "sk-1"}
+TOKENS = {
+    **{"UrlAuth": "NONE", "ChatAuth": "jwt", "JwtIssuer": "i", "JwtAudience": "a"},
+    "JwtJwksUrl": "https://id.example/keys",
+}
+OWN_STORES = {"RedisUrl": "rediss://cache.example", "MysqlUrl": "mysql://u:pw@db.example/chat"}
+OWN_NETWORK = {"VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2"}
+FUNCTIONS = ("CreateChatFunction", "CancelStreamFunction", "StreamChatFunction", "MigrationFunction")
+
+
+def functions(rendered):
+    return {name: r for name, r in rendered.resources.items() if r["Type"] == "AWS::Serverless::Function"}
+
+
+def test_every_combination_renders_without_a_dangling_reference_and_breaks_no_rule():
+    for rendered in combinations():
+        assert rendered.broken_rules == [], rendered.parameters
+    assert len(combinations()) == math.prod(len(choices) for choices in CHOICES.values())
+
+
+def test_a_reference_to_what_a_condition_left_out_is_noticed():
+    rendered = Rendered(**KEY, **OWN_STORES)
+    with pytest.raises(Dangling):
+        rendered.value({"Ref": "Database"})
+    with pytest.raises(Dangling):
+        rendered.value({"Fn::Sub": "x ${Cache.Endpoint.Address}"})
+
+
+def test_every_function_gets_settings_that_the_code_accepts():
+    for rendered in combinations():
+        for name in functions(rendered):
+            Settings.read(rendered.environment(name), with_ai=name.startswith("StreamChat"))
+
+
+def test_no_value_of_a_secret_is_in_an_environment_or_an_output():
+    secrets = {"OpenAiApiKey": "sk-1", "RedisUrl": "rediss://:pw@c", "MysqlUrl": "mysql://u:pw@d/c", "JwtSecret": "s3c"}
+    rendered = Rendered(**{**TOKENS, "JwtJwksUrl": "", **secrets})
+    shown = json.dumps([[rendered.environment(name) for name in functions(rendered)], rendered.outputs])
+    assert not [value for value in secrets.values() if value in shown]
+    assert all(TEMPLATE["Parameters"][name]["NoEcho"] is True for name in secrets)
+
+
+class TestRules:
+    def test_an_open_url_with_header_identity_is_refused(self):
+        (complaint,) = Rendered(**KEY, UrlAuth="NONE").broken_rules
+        assert "anyone could be anyone" in complaint
+
+    def test_an_open_url_with_tokens_is_accepted(self):
+        assert Rendered(**KEY, **TOKENS).broken_rules == []
+
+    def test_signed_requests_with_header_identity_are_the_default(self):
+        rendered = Rendered(**KEY)
+        assert rendered.broken_rules == []
+        assert rendered.of("StreamChatFunction")["FunctionUrlConfig"]["AuthType"] == "AWS_IAM"
+
+    @pytest.mark.parametrize(
+        ("change", "complaint"),
+        [
+            ({"UrlAuth": "AWS_IAM"}, "bearer tokens"),
+            ({"JwtIssuer": ""}, "JwtIssuer"),
+            ({"JwtAudience": ""}, "JwtAudience"),
+            ({"JwtJwksUrl": ""}, "either JwtJwksUrl or JwtSecret"),
+            ({"JwtSecret": "s"}, "either JwtJwksUrl or JwtSecret"),
+            ({"OpenAiApiKey": ""}, "OpenAiApiKey is missing"),
+            ({"VpcId": "vpc-1"}, "VpcId needs SubnetIds"),
+            ({"SubnetIds": "subnet-1,subnet-2"}, "SubnetIds needs VpcId"),
+            ({"SecurityGroupIds": "sg-1"}, "SecurityGroupIds needs VpcId"),
+        ],
+    )
+    def test_what_would_not_work_is_refused(self, change, complaint):
+        (found,) = Rendered(**{**KEY, **TOKENS, **change}).broken_rules
+        assert complaint in found
+
+    def test_another_ai_may_do_without_a_key(self):
+        rendered = Rendered(OpenAiBaseUrl="https://ai.example/v1")
+        assert rendered.broken_rules == []
+        assert "own-key" not in json.dumps(rendered.of("StreamChatRole"))
+
+
+class TestStores:
+    def test_by_default_both_are_made_in_a_network_that_is_made(self):
+        names = Rendered(**KEY).names
+        assert {"Database", "DatabaseInstance", "Cache", "Network", "Nat"} <= names
+
+    def test_your_stores_on_the_internet_need_no_network(self):
+        rendered = Rendered(**KEY, **OWN_STORES)
+        assert not [n for n, r in rendered.resources.items() if r["Type"].startswith(("AWS::EC2", "AWS::RDS"))]
+        assert not [n for n in functions(rendered) if "VpcConfig" in rendered.of(n)]
+
+    def test_your_network_is_used_and_none_is_made(self):
+        rendered = Rendered(**KEY, **OWN_NETWORK, SecurityGroupIds="sg-1,sg-2")
+        assert {"Database", "Cache"} <= rendered.names
+        assert "Network" not in rendered.names
+        for name in functions(rendered):
+            network = rendered.of(name)["VpcConfig"]
+            assert network["SubnetIds"] == ["subnet-1", "subnet-2"]
+            assert network["SecurityGroupIds"] == ["<FunctionSecurityGroup>", "sg-1", "sg-2"]
+
+    def test_your_store_beside_one_that_is_made_stays_reachable(self):
+        rendered = Rendered(**KEY, RedisUrl="redis://c:6380", RedisPort="6380")
+        assert rendered.of("FunctionToYourRedis")["ToPort"] == "6380"
+        assert "FunctionToYourMysql" not in rendered.names
+
+    def test_the_urls_that_are_made_encrypt_and_verify(self):
+        rendered = Rendered(**KEY)
+        assert rendered.of("RedisUrlSecret")["SecretString"].startswith("rediss://chat:{{resolve:secretsmanager:")
+        assert rendered.of("MysqlUrlSecret")["SecretString"].endswith("/chat?ssl_ca=/opt/rds-ca.pem")
+        assert rendered.of("DatabaseSettings")["Parameters"]["require_secure_transport"] == "ON"
+        assert rendered.of("Database")["StorageEncrypted"] is True
+
+    def test_stores_are_reached_by_the_functions_only(self):
+        rendered = Rendered(**KEY)
+        for name, port in {"DatabaseSecurityGroup": 3306, "CacheSecurityGroup": 6379}.items():
+            (way,) = rendered.of(name)["SecurityGroupIngress"]
+            assert (way["FromPort"], way["ToPort"]) == (port, port)
+            assert way["SourceSecurityGroupId"] == "<FunctionSecurityGroup.GroupId>"
+        assert "SecurityGroupIngress" not in rendered.of("FunctionSecurityGroup")
+        assert rendered.of("DatabaseInstance")["PubliclyAccessible"] is False
+
+    def test_the_database_sleeps_only_when_asked(self):
+        scaling = "ServerlessV2ScalingConfiguration"
+        assert "SecondsUntilAutoPause" not in Rendered(**KEY).of("Database")[scaling]
+        assert Rendered(**KEY, DatabaseMinCapacity="0").of("Database")[scaling]["SecondsUntilAutoPause"] == 3600
+
+
+class TestPermissions:
+    def readable(self, rendered, role):
+        found = []
+        for policy in rendered.of(role).get("Policies", []):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                if "secretsmanager:GetSecretValue" in statement["Action"]:
+                    places = statement["Resource"]
+                    found += places if isinstance(places, list) else [places]
+        if "<ReadStores>" in rendered.of(role)["ManagedPolicyArns"]:
+            (statement,) = rendered.of("ReadStores")["PolicyDocument"]["Statement"]
+            found += statement["Resource"]
+        return found
+
+    def test_only_stream_chat_reads_the_key_of_the_ai(self):
+        rendered = Rendered(**KEY)
+        readers = [r for r, x in rendered.resources.items() if x["Type"] == "AWS::IAM::Role"]
+        assert [r for r in readers if "<OpenAiKeySecret>" in self.readable(rendered, r)] == ["StreamChatRole"]
+
+    def test_migrations_read_nothing_but_where_the_database_is(self):
+        assert self.readable(Rendered(**KEY), "MigrationRole") == ["<MysqlUrlSecret>"]
+
+    @pytest.mark.parametrize(
+        ("setting", "place"),
+        [
+            ("secretsmanager:chat/ai", "secretsmanager:eu-west-1:111122223333:secret:chat/ai-??????"),
+            ("secretsmanager:chat/ai#key", "secretsmanager:eu-west-1:111122223333:secret:chat/ai-??????"),
+            ("ssm:/chat/ai", "ssm:eu-west-1:111122223333:parameter/chat/ai"),
+            ("ssm:ai", "ssm:eu-west-1:111122223333:parameter/ai"),
+        ],
+    )
+    def test_a_reference_opens_exactly_what_it_names(self, setting, place):
+        rendered = Rendered(OpenAiApiKey=setting)
+        assert f"arn:aws:{place}" in self.readable(rendered, "StreamChatRole")
+        assert rendered.environment("StreamChatFunction")["OPENAI_API_KEY"] == setting
+
+    def test_nothing_may_do_everything(self):
+        for rendered in combinations():
+            for name, resource in rendered.resources.items():
+                if not resource["Type"].startswith("AWS::IAM::"):
+                    continue
+                for statement in re.findall(r'"Action": (\[[^]]*\]|"[^"]*")', json.dumps(resource)):
+                    assert "*" not in statement, name
+                assert '"Resource": "*"' not in json.dumps(resource), name
+
+
+class TestFunctions:
+    def test_each_has_its_own_role_log_and_layer(self):
+        rendered = Rendered(**KEY)
+        for kind in ("Role", "Layers"):
+            assert len({str(rendered.of(name)[kind]) for name in FUNCTIONS}) == 4
+        assert len({rendered.of(name)["LoggingConfig"]["LogGroup"] for name in FUNCTIONS}) == 4
+
+    def test_each_waits_for_the_migration(self):
+        for name, resource in functions(Rendered(**KEY)).items():
+            assert resource.get("DependsOn") == (None if name == "MigrationFunction" else "Migration")
+
+    def test_the_migration_waits_for_the_database_and_the_way_to_it(self):
+        properties = Rendered(**KEY).of("Migration")
+        assert properties["Database"] == "<DatabaseInstance>"
+        assert properties["WayToDatabase"] == "<FunctionToDatabase>"
+        assert properties["WayOut"] == "<PrivateRouteOut>"
+        assert properties["Code"] == "<MigrationFunction.Version>"
+
+    def test_only_stream_chat_streams(self):
+        rendered = Rendered(**KEY)
+        modes = {n: rendered.of(n)["FunctionUrlConfig"]["InvokeMode"] for n in FUNCTIONS[:3]}
+        assert modes == {
+            "CreateChatFunction": "BUFFERED",
+            "CancelStreamFunction": "BUFFERED",
+            "StreamChatFunction": "RESPONSE_STREAM",
+        }
+        wrapper = rendered.environment("StreamChatFunction")["AWS_LAMBDA_EXEC_WRAPPER"]
+        assert wrapper == "/opt/python/lambda_stream/bootstrap"
+        assert "AWS_LAMBDA_EXEC_WRAPPER" not in rendered.environment("CreateChatFunction")
+
+    def test_what_a_new_account_refuses_is_left_out_by_default(self):
+        properties = Rendered(**KEY).of("StreamChatFunction")
+        assert "ReservedConcurrentExecutions" not in properties
+        assert "ProvisionedConcurrencyConfig" not in properties
+        asked = Rendered(**KEY, StreamConcurrency="10", StreamProvisionedConcurrency="2").of("StreamChatFunction")
+        assert asked["ReservedConcurrentExecutions"] == "10"
+        assert asked["ProvisionedConcurrencyConfig"] == {"ProvisionedConcurrentExecutions": "2"}
+
+    def test_instances_take_the_place_of_the_function_on_demand(self):
+        rendered = Rendered(**KEY, StreamOnInstances="true")
+        assert "StreamChatFunction" not in rendered.names
+        properties = rendered.of("StreamChatInstancesFunction")
+        assert "VpcConfig" not in properties, "the capacity provider has the network"
+        assert rendered.outputs["StreamChatUrl"]["Value"] == "<StreamChatInstancesFunctionUrl.FunctionUrl>"
+        assert properties["LoggingConfig"]["LogFormat"] == "JSON"
+        ondemand = Rendered(**KEY)
+        same = ("CodeUri", "Handler", "Layers", "Timeout", "Role")
+        assert [properties[n] for n in same] == [ondemand.of("StreamChatFunction")[n] for n in same]
+        assert rendered.environment("StreamChatInstancesFunction") == ondemand.environment("StreamChatFunction")
+
+    def test_alarms_that_take_a_version_back_are_of_that_function(self):
+        rendered = Rendered(**KEY)
+        for name in FUNCTIONS[:3]:
+            alarms = rendered.of(name)["DeploymentPreference"]["Alarms"]
+            assert f"<{name.removesuffix('Function')}ErrorsAlarm>" in alarms
+            dimensions = rendered.of(alarms[0].strip("<>"))["Dimensions"]
+            assert {"Name": "Resource", "Value": f"<{name}>:live"} in dimensions
+
+    def test_cross_origin_answers_come_from_the_url_only_for_named_origins(self):
+        assert "Cors" not in Rendered(**KEY).of("StreamChatFunction")["FunctionUrlConfig"]
+        cors = Rendered(**KEY, AllowedOrigins="https://a,https://b").of("StreamChatFunction")["FunctionUrlConfig"][
+            "Cors"
+        ]
+        assert cors["AllowOrigins"] == ["https://a", "https://b"]
+        assert "OPTIONS" not in cors["AllowMethods"], "Lambda refuses it as a method"
+
+
+def test_the_dashboard_is_json_in_every_form():
+    for instances in ("true", "false"):
+        rendered = Rendered(**KEY, StreamOnInstances=instances)
+        assert len(json.loads(rendered.of("ChatDashboard")["DashboardBody"])["widgets"]) == 9
+
+
+def test_short_forms_become_long_ones():
+    text = "a: !GetAtt X.Y.Z\nb: !Sub ['${Q}', {Q: !Ref R}]\nc: !Condition D\n"
+    assert load(text) == {
+        "a": {"Fn::GetAtt": ["X", "Y.Z"]},
+        "b": {"Fn::Sub": ["${Q}", {"Q": {"Ref": "R"}}]},
+        "c": {"Condition": "D"},
+    }
