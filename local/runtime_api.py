@@ -55,7 +55,7 @@ class RuntimeApi:
         leaving = asyncio.create_task(_departure(request))
         waited_for: set[asyncio.Future[Any]] = {asking, leaving}
         await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
-        if leaving.done() or asking.cancelled():
+        if leaving.done() or asking.cancelled() or not self._environment.kept.is_running:
             self._stop_asking(asking)
             raise ClientDisconnect
         leaving.cancel()

@@ -21,7 +21,7 @@ from local.plan import FunctionPlan, Plan
 from local.process import Kept, StartFailed, all_ready, run_once
 from local.reaper import Reaper
 from local.runtime_api import RuntimeApi
-from local.server import listen, port_of, serving
+from local.server import LOOPBACK, listen, port_of, serving
 
 _IDLE_SECONDS = 75
 _NEVER_IDLE_SECONDS = 24 * 3600
@@ -78,7 +78,7 @@ async def _start_backing(plan: Plan, stack: AsyncExitStack, backing: Crew, reape
     started: list[Kept] = []
     if not plan.has_own_redis:
         port = stores.free_port()
-        settings["REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
+        settings["REDIS_URL"] = f"redis://{LOOPBACK}:{port}/0"
         started.append(backing.hire(programs.valkey(plan, port)))
     if not plan.has_own_ai:
         listener = stack.enter_context(closing(listen()))

@@ -68,7 +68,8 @@ async def emulator(tmp_path, timeout_seconds=60.0, concurrency=1, most=1, queue_
         front = listen()
         url = f"http://127.0.0.1:{port_of(front)}"
         await stack.enter_async_context(serving(Gateway([function], tmp_path), [front], 75, 0))
-        function.start(1)
+        (environment,) = function.start(1)
+        await until(lambda: environment.kept.is_running)
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
         runtime = await stack.enter_async_context(httpx.AsyncClient(base_url=apis[0], timeout=30))
         yield Emulator(client, runtime, function, reports)
