@@ -305,9 +305,25 @@ async def test_a_process_that_dies_costs_the_client_a_502_and_is_started_again(t
         lambda_.function.environments[0].kept.kill()
         response = await asking
         assert (response.status_code, response.json()["code"]) == (502, "internal_error")
+        await until(lambda: lambda_.reports and lambda_.function.environments[0].kept.is_running)
         asking, invocation = await lambda_.both()
         await lambda_.respond(invocation, PRELUDE + b"again")
         assert (await asking).text == "again"
+
+
+async def test_a_request_is_never_handed_to_a_process_that_has_died(tmp_path):
+    async with emulator(tmp_path) as lambda_:
+        polling = asyncio.create_task(lambda_.next())
+        kept = lambda_.function.environments[0].kept
+        await until(kept.ready.is_set)
+        kept.kill()
+        await until(lambda: lambda_.reports)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await polling
+        await until(lambda: kept.is_running)
+        asking, invocation = await lambda_.both()
+        await lambda_.respond(invocation, PRELUDE + b"to the next one")
+        assert (await asking).text == "to the next one"
 
 
 async def test_another_process_is_started_when_a_request_has_to_wait(tmp_path):
