@@ -43,16 +43,17 @@ class MemoryChats:
     def __init__(self) -> None:
         self.is_away = False
         self.rows: dict[str, Row] = {}
-        self.keys: dict[tuple[str, str], tuple[str | None, Chat]] = {}
+        self.keys: dict[tuple[str, str], tuple[str | None, str]] = {}
 
     async def create(self, chat: Chat, idempotency_key: str | None, digest: str | None) -> Chat:
         self._trip()
         if idempotency_key is not None:
-            stored_digest, stored = self.keys.setdefault((chat.user_id, idempotency_key), (digest, chat))
+            stored_digest, chat_id = self.keys.setdefault((chat.user_id, idempotency_key), (digest, chat.id))
             if stored_digest != digest:
                 raise IdempotencyConflict("This idempotency key came before with other content.")
-            chat = stored
-        self.rows.setdefault(chat.id, Row(chat))
+            if chat_id in self.rows:
+                return self.rows[chat_id].chat
+        self.rows[chat.id] = Row(chat)
         return chat
 
     async def require(self, chat_id: str, user_id: str) -> None:
