@@ -55,10 +55,11 @@ class RuntimeApi:
         leaving = asyncio.create_task(_departure(request))
         waited_for: set[asyncio.Future[Any]] = {asking, leaving}
         await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
-        if leaving.done() or asking.cancelled() or not self._environment.kept.is_running:
-            self._stop_asking(asking)
-            raise ClientDisconnect
+        has_left = leaving.done()
         leaving.cancel()
+        if has_left or asking.cancelled() or not self._environment.kept.is_running:
+            self._stop_asking(asking)
+            return _refusal(500, "ProcessEnded")
         return self._hand_out(asking.result())
 
     def _stop_asking(self, asking: asyncio.Future[Invocation]) -> None:
