@@ -303,10 +303,13 @@ async def test_with_no_retries_nothing_is_tried_again(server: AIServer, transpor
     [
         (lambda: "3", 3, 3),
         (lambda: "0", 0, 0),
+        (lambda: "2.5", 2.5, 2.5),
         (lambda: email.utils.formatdate(time.time() + 6, usegmt=True), 0, 6),
         (lambda: email.utils.formatdate(0, usegmt=True), 0, 0),
         (lambda: "soon", 0.1, 1),
         (lambda: "-1", 0.1, 1),
+        (lambda: "1.2.3", 0.1, 1),
+        (lambda: "inf", 0.1, 1),
         (lambda: "", 0.1, 1),
     ],
 )

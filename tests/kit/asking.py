@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -49,11 +49,13 @@ class Asked:
         """Make pauses in this way from now on."""
         self._make = sleep
 
-    async def collect(self, max_tokens: int = 100) -> tuple[list[Piece], FailureCode | None]:
+    async def collect(
+        self, max_tokens: int = 100, turns: Sequence[Turn] = TURNS
+    ) -> tuple[list[Piece], FailureCode | None]:
         """Ask and return everything that came, and how it failed if it did."""
         pieces: list[Piece] = []
         try:
-            async for batch in self.ai.answer(TURNS, max_tokens):
+            async for batch in self.ai.answer(turns, max_tokens):
                 assert batch
                 pieces += batch
         except AnswerFailed as failure:

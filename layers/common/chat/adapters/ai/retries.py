@@ -37,7 +37,7 @@ class Retries:
         if not self._left or failure.code is FailureCode.AI_REJECTED or (wish or 0) > MOST_PAUSE_SECONDS:
             raise failure
         self._left -= 1
-        jitter = random.uniform(0.5, 1)  # noqa: S311  # nothing depends on its being unpredictable
+        jitter = random.uniform(0.75, 1)  # noqa: S311  # nothing depends on its being unpredictable
         seconds = self._pause_seconds * jitter if wish is None else wish
         self._pause_seconds = min(self._pause_seconds * 2, MOST_PAUSE_SECONDS)
         log.warning("the AI is asked again", extra={"code": failure.code, "detail": failure.detail, "seconds": seconds})
@@ -45,9 +45,12 @@ class Retries:
 
 
 def seconds_until(retry_after: str, now: float) -> float | None:
-    """Return what a `Retry-After` asks for, None when it says nothing. Source: RFC 9110, section 10.2.3."""
+    """Return what a `Retry-After` asks for, None when it says nothing. Source: RFC 9110, section 10.2.3.
+
+    Some services send fractions of seconds, which the RFC does not know.
+    """
     try:
-        if retry_after.strip().isdecimal():
+        if retry_after.strip().replace(".", "", 1).isdecimal():
             return float(retry_after)
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)
     except (ValueError, OverflowError):
