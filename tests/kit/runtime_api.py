@@ -16,8 +16,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Fault = Literal["drop", "cut", "garbage", "close", "vanish"]
-"""drop: no byte; cut: within the answer; garbage: no HTTP; close: closed after the answer; vanish: so, unannounced."""
+Fault = Literal["drop", "cut", "garbage", "close", "vanish", "announce"]
+"""drop: no byte; cut: within the answer; garbage: no HTTP; close: answered, announced to close, closed;
+vanish: answered, closed without a word; announce: answered, announced to close, left open."""
 
 _RECEIVE_BUFFER_BYTES = 16 * 1024
 
@@ -174,7 +175,7 @@ class RuntimeApi:
             return False
         handed = await self._take(reader)
         payload = handed.event if isinstance(handed.event, bytes) else json.dumps(handed.event).encode()
-        writer.write(_invocation_head(handed, len(payload), closes=step == "close"))
+        writer.write(_invocation_head(handed, len(payload), closes=step in ("close", "announce")))
         if step == "cut":
             writer.write(payload[: len(payload) // 2])
             await writer.drain()

@@ -51,6 +51,16 @@ async def test_each_send_is_a_chunk_of_its_own_and_the_prelude_comes_first():
     assert handed.head["connection"] == "close"
 
 
+async def test_an_empty_body_in_the_middle_does_not_end_the_response():
+    async def application(scope, receive, send):
+        await send(START)
+        for part in (b"", b"one", b"", b"two"):
+            await send(body(part, more=True))
+        await send(body())
+
+    assert (await answer(application)).chunks[1:] == [b"one", b"two"]
+
+
 async def test_chunks_arrive_while_the_application_is_still_at_work():
     steps = asyncio.Queue()
 

@@ -44,7 +44,7 @@ async def test_the_poll_connection_is_kept_and_each_response_has_its_own():
 
 
 @pytest.mark.parametrize("fault", ["drop", "cut", "garbage", "close", 403, 500])
-async def test_no_invocation_is_lost_to_a_poll_that_fails(fault):
+async def test_no_invocation_is_lost_to_a_poll_that_fails(fault, capsys):
     async with RuntimeApi() as api, running(hello, api):
         await until(api.invoke(load_event("health")).ended.is_set)
         await until(lambda: api.waiting == 1)
@@ -53,6 +53,17 @@ async def test_no_invocation_is_lost_to_a_poll_that_fails(fault):
         await until(second.ended.is_set)
         assert (first.body, second.body) == (b"hello", b"hello")
         assert (first.responses, second.responses) == (1, 1)
+    if isinstance(fault, int):
+        assert f"answered a poll with {fault}" in logged(capsys)[0]["message"]
+
+
+async def test_a_connection_that_is_announced_to_close_is_not_polled_on_again():
+    async with RuntimeApi() as api, running(hello, api):
+        api.poll_script.append("announce")
+        await until(api.invoke(load_event("health")).ended.is_set)
+        await until(lambda: api.waiting == 1 and api.connections == 1)
+        assert api.polls == 2
+        assert api.accepted == 3, "two polls and a response, each on a connection of its own"
 
 
 async def test_a_poll_connection_that_died_meanwhile_is_replaced_and_that_is_no_failure():
