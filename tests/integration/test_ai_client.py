@@ -159,6 +159,18 @@ async def test_a_whole_json_answer_is_one_delta(server: AIServer, transport: htt
 
 # What fails
 
+
+def open_ended(*parts: bytes) -> Script:
+    """Exactly these bytes, and then nothing until the client goes away."""
+
+    async def script(call: ai_server.Call) -> None:
+        for part in parts:
+            await call.raw(part)
+        await call.closed.wait()
+
+    return script
+
+
 FAILURES: dict[str, tuple[Script, str, FailureCode]] = {
     "400": (status(400), "", FailureCode.AI_REJECTED),
     "401": (status(401), "", FailureCode.AI_REJECTED),
@@ -180,7 +192,7 @@ FAILURES: dict[str, tuple[Script, str, FailureCode]] = {
         FailureCode.AI_UNAVAILABLE,
     ),
     "a head without an end": (
-        ai_server.exactly(b"HTTP/1.1 200 OK\r\n", *[b"x: " + b"SECRET" * 1000 + b"\r\n"] * 40),
+        open_ended(b"HTTP/1.1 200 OK\r\n", *[b"x: " + b"SECRET" * 1000 + b"\r\n"] * 40),
         "",
         FailureCode.AI_UNAVAILABLE,
     ),
@@ -289,6 +301,16 @@ async def test_what_may_pass_is_tried_again_so_often_and_no_oftener(
             assert await asked.collect() == ([], failure)
     assert (len(server.calls), len(asked.pauses)) == (6, 4)
     assert "SECRET" not in caplog.text
+
+
+async def test_an_answer_that_is_refused_is_closed_before_the_next_try(
+    server: AIServer, transport: httpx.AsyncBaseTransport
+):
+    refusal = open_ended(b"HTTP/1.1 503 No\r\ncontent-length: 99\r\n\r\n")
+    server.script(refusal)
+    async with asking(server.url, transport) as asked:
+        assert await asked.text() == HELLO
+        await server.calls[0].closed.wait()
 
 
 async def test_with_no_retries_nothing_is_tried_again(server: AIServer, transport: httpx.AsyncBaseTransport):
@@ -450,6 +472,17 @@ SILENCES: dict[str, tuple[Script, str, FailureCode | None]] = {
     "finish, then nothing": (ai_server.silent(text("Hello") + finish()), "Hello", None),
     "finish, then keep-alives": (ai_server.only_keep_alives(text("Hello"), finish(), tick=pace), "Hello", None),
     "[DONE], then nothing": (ai_server.silent(text("Hello") + finish() + DONE), "Hello", None),
+    "[DONE], then keep-alives": (
+        ai_server.only_keep_alives(text("Hello"), finish() + DONE, tick=pace),
+        "Hello",
+        None,
+    ),
+    "[DONE], then more": (ai_server.only_keep_alives(finish() + DONE, text("no"), tick=pace), "", None),
+    "an error, then keep-alives": (
+        ai_server.only_keep_alives(text("Hello"), event({"error": {"code": 1}}), tick=pace),
+        "Hello",
+        FailureCode.AI_ERROR,
+    ),
     "[DONE] without finish, then nothing": (ai_server.silent(text("Hi") + DONE), "Hi", FailureCode.AI_INCOMPLETE),
 }
 

@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # its message may hold bytes of the response
-            self._fail_to_parse()
+            self._break(httpx.RemoteProtocolError("the response is not HTTP/1.1"))
         else:
             if not self._has_head and self._head_bytes > MOST_HEAD_BYTES:
                 self._break(httpx.RemoteProtocolError("the response's head is too long"))
@@ -149,12 +149,6 @@ class Connection(asyncio.Protocol):
             where = "within a response" if self._head_bytes else "without a response"
             self._error = self._error or httpx.RemoteProtocolError(f"the connection ended {where}")
         self._wake()
-
-    def _fail_to_parse(self) -> None:
-        if self._is_whole:  # what follows a whole response is none of its business
-            self.abort()
-        else:
-            self._break(httpx.RemoteProtocolError("the response is not HTTP/1.1"))
 
     # What httptools calls.
 
