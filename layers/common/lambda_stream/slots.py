@@ -65,6 +65,8 @@ class Slots:
                 await self._step(poll, ending)
         except Unusable as error:
             log.write("CRITICAL", f"this process must end: {error}")
+        except Exception as error:  # a defect in polling: said here, because nobody looks at this task's result
+            log.write("CRITICAL", "lambda_stream failed while polling", error=error)
         finally:
             poll.close()
 
