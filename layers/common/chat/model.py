@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import re
 import time
-import unicodedata
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-_JOINERS = "\u200d\ufe0e\ufe0f"
 _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
 
@@ -42,22 +40,6 @@ def canonical_uuid(text: str) -> str | None:
     except ValueError:
         return None
     return canonical if canonical == text.lower() else None
-
-
-TITLE_CHARACTERS = 60
-
-
-def title_from(content: str) -> str:
-    """Return a title made from a chat's first message: its first line with text, shortened at a word or character."""
-    line = next((" ".join(line.split()) for line in content.splitlines() if line.strip()), "")
-    if len(line) <= TITLE_CHARACTERS:
-        return line
-    end = TITLE_CHARACTERS - 1
-    while end and (unicodedata.combining(line[end]) or line[end] in _JOINERS or line[end - 1] == "\u200d"):
-        end -= 1  # not into the middle of what a reader sees as one character
-    head = line[:end]
-    words = head.rpartition(" ")[0]
-    return (words if len(words) > TITLE_CHARACTERS // 2 else head).rstrip() + "…"
 
 
 class Status(StrEnum):

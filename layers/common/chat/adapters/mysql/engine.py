@@ -1,4 +1,4 @@
-"""Opens MySQL (or SQLite) with bounded waits, and runs transactions on it in threads.
+"""Opens MySQL (or SQLite) with bounded waits.
 
 Connections are in autocommit: a single statement costs one round trip, and a transaction is BEGIN to COMMIT around what
 needs one. No statement sets anything for the session, which would pin a connection behind RDS Proxy.
@@ -6,141 +6,176 @@ needs one. No statement sets anything for the session, which would pin a connect
 
 from __future__ import annotations
 
-import asyncio
 import ssl
+import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy import URL, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy.dialects import registry
+from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
 
-from chat.errors import StorageUnavailable
-from chat.settings import Secret
-
-T = TypeVar("T")
+from chat.settings import Secret, SettingsError
 
 CONNECT_SECONDS = 2
-ANSWER_SECONDS = 5
-"""How long one statement may take."""
+ANSWER_SECONDS = 3
+"""How long one statement may take; less than what the end of an answer is given to be stored."""
+BUSY_SECONDS = 5
+"""How long SQLite waits for another process's transaction."""
 IDLE_SECONDS = 10.0
 """A connection unused for longer, by the wall clock, is dropped: a thawed process would wait for a dead one."""
 MOST_CONNECTIONS = 16
-ATTEMPTS = 4
-REPEATABLE = {1205, 1213}
-"""Lock wait timeout, deadlock: the transaction was rolled back and may be tried again.
+REFUSED = {1044, 1045, 1698}
+"""Access denied: to the database, with this password, without one.
 
-Source: MySQL reference manual, "Server Error Message Reference".
+Source: MySQL 8.4 Error Reference.
 """
 
+AskAgain = Callable[[], str | None]
+"""Looks the URL up once more, in a thread; None when there is nothing to look up."""
 
-def open_engine(url: Secret, concurrency: int = 1) -> Engine:
-    """Return an engine whose pool is as large as the process's concurrency, within bounds; nothing connects yet.
 
-    `?ssl_ca=PATH` makes TLS that verifies certificate and host name; `?ssl_ca=system` takes the system's authorities.
+def open_engine(
+    url: Secret,
+    concurrency: int = 1,
+    on_login_refused: AskAgain | None = None,
+    wall_clock: Callable[[], float] = time.time,
+) -> Engine:
+    """Return an engine whose pool is one larger than the process's concurrency, within bounds; nothing connects yet.
+
+    One larger, because a statement may hang on a dead connection after its caller has given up. With `?ssl_ca=PATH`
+    TLS verifies certificate and host name, by PATH or by the `system`'s authorities; without it nothing is encrypted.
+    When a login is refused, `on_login_refused` may know a new URL, which is then tried once.
+
+    Raises:
+        SettingsError: the URL cannot be used; the message does not show it.
     """
     target, options = engine_options(url)
-    size = min(max(concurrency, 1), MOST_CONNECTIONS)
+    if target.get_backend_name() != "sqlite":
+        registry.register("mysql.quiet", "chat.adapters.mysql.dialect", "QuietMySQL")
+        target = target.set(drivername="mysql+quiet")
     engine = create_engine(
-        target, **options, pool_size=size, max_overflow=0, pool_timeout=ANSWER_SECONDS, pool_reset_on_return=None
+        target,
+        **options,
+        pool_size=min(max(concurrency, 1) + 1, MOST_CONNECTIONS),
+        max_overflow=0,
+        pool_timeout=ANSWER_SECONDS,
+        pool_reset_on_return=None,
+        pool_use_lifo=True,
     )
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", prepare_sqlite)
     else:
-        event.listen(engine, "checkin", _note_use)
-        event.listen(engine, "checkout", _drop_if_idle)
+        _drop_idle(engine, wall_clock)
+        if on_login_refused is not None:
+            event.listen(engine, "do_connect", Login(url, on_login_refused))
     return engine
 
 
-def engine_options(url: Secret) -> tuple[URL, dict[str, Any]]:
-    """Return SQLAlchemy's URL for `url`, and the options with which its connections are bounded and in autocommit."""
-    target = make_url(url.reveal())
+def engine_options(url: Secret, answer_seconds: float = ANSWER_SECONDS) -> tuple[URL, dict[str, Any]]:
+    """Return SQLAlchemy's URL for `url`, and the options with which its connections are bounded and in autocommit.
+
+    Statements with their values are kept out of error messages: they hold users' texts.
+
+    Raises:
+        SettingsError: the URL cannot be used; the message does not show it.
+    """
+    try:
+        target = make_url(url.reveal())
+    except (ArgumentError, ValueError):
+        raise SettingsError("MYSQL_URL is not the URL of a database") from None
+    arguments: dict[str, Any]
     if target.get_backend_name() == "sqlite":
-        return target, {"connect_args": {"timeout": ANSWER_SECONDS}, "isolation_level": "AUTOCOMMIT"}
+        arguments = {"timeout": BUSY_SECONDS}
+    else:
+        target, arguments = _mysql_arguments(target, answer_seconds)
+    return target, {"connect_args": arguments, "isolation_level": "AUTOCOMMIT", "hide_parameters": True}
+
+
+def _mysql_arguments(target: URL, answer_seconds: float) -> tuple[URL, dict[str, Any]]:
+    if target.drivername not in ("mysql", "mysql+pymysql") or not target.database:
+        raise SettingsError("MYSQL_URL must be mysql://user:password@host:port/database")
+    target = target.set(drivername="mysql+pymysql")
     arguments: dict[str, Any] = {
         "charset": "utf8mb4",
+        "autocommit": True,
         "connect_timeout": CONNECT_SECONDS,
-        "read_timeout": ANSWER_SECONDS,
-        "write_timeout": ANSWER_SECONDS,
+        "read_timeout": answer_seconds,
+        "write_timeout": answer_seconds,
     }
-    authority = target.query.get("ssl_ca")
+    query = target.query
+    authority = query.get("ssl_ca")
     if isinstance(authority, str):
-        # Not PyMySQL's own `ssl_ca`: that one verifies neither certificate nor host name.
-        arguments["ssl"] = ssl.create_default_context(cafile=None if authority == "system" else authority)
-    target = target.set(drivername="mysql+pymysql").difference_update_query(["ssl_ca"])
-    return target, {"connect_args": arguments, "isolation_level": "AUTOCOMMIT"}
+        # Not PyMySQL's own `ssl_ca`: that one verifies the certificate but not the host name.
+        arguments["ssl"] = _verifying(authority, query.get("ssl_cert"), query.get("ssl_key"))
+        target = target.difference_update_query(["ssl_ca", "ssl_cert", "ssl_key"])
+    elif not any(name.startswith("ssl") for name in query):
+        # The driver would try TLS that verifies nothing, and load every authority of the system for each connection.
+        arguments["ssl_disabled"] = True
+    given = {"charset", "connect_timeout", "read_timeout", "write_timeout"} & set(query)
+    return target, {name: value for name, value in arguments.items() if name not in given}
 
 
-def _prepare_sqlite(connection: Any, _: object) -> None:
+def _verifying(authority: str, certificate: Any, key: Any) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=None if authority == "system" else authority)
+        if certificate:
+            context.load_cert_chain(certificate, key)
+    except OSError as error:
+        raise SettingsError(f"MYSQL_URL: a file that its ssl_ parameters name cannot be used ({error})") from error
+    # Python 3.13 demands extensions that MySQL's own authorities leave out; chain and host name are still verified.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+class Login:
+    """Opens connections, and asks once more for the URL when a login is refused: its secret may have been rotated."""
+
+    def __init__(self, url: Secret, ask_again: AskAgain) -> None:
+        self._url = url.reveal()
+        self._ask_again = ask_again
+        self._arguments: dict[str, Any] | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, dialect: Dialect, _: ConnectionPoolEntry, __: list[Any], arguments: dict[str, Any]) -> Any:
+        """Return a connection; the form is that of SQLAlchemy's event `do_connect`."""
+        known = self._arguments
+        try:
+            return dialect.connect(**(known or arguments))
+        except dialect.loaded_dbapi.OperationalError as error:
+            if error.args[0] not in REFUSED or not self._found_other(dialect, known):
+                raise
+        return dialect.connect(**(self._arguments or arguments))
+
+    def _found_other(self, dialect: Dialect, refused: dict[str, Any] | None) -> bool:
+        with self._lock:
+            if self._arguments is not refused:
+                return True  # another thread has asked meanwhile
+            url = self._ask_again()
+            if url is None or url == self._url:
+                return False
+            target, options = engine_options(Secret(url))
+            self._url = url
+            self._arguments = {**dialect.create_connect_args(target)[1], **options["connect_args"]}
+            return True
+
+
+def prepare_sqlite(connection: Any, _: object) -> None:
+    """Make a file that several processes share: readers do not wait for the writer."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _note_use(_: object, record: Any) -> None:
-    record.info["used_at"] = time.time()
+def _drop_idle(engine: Engine, wall_clock: Callable[[], float]) -> None:
+    def note_use(_: object, record: ConnectionPoolEntry) -> None:
+        record.info["used_at"] = wall_clock()
 
+    def drop_if_idle(_: object, record: ConnectionPoolEntry, __: object) -> None:
+        used_at = record.info.get("used_at")
+        if used_at is not None and not 0 <= wall_clock() - used_at <= IDLE_SECONDS:
+            raise DisconnectionError("idle for too long")
 
-def _drop_if_idle(_: object, record: Any, __: object) -> None:
-    if time.time() - record.info.get("used_at", time.time()) > IDLE_SECONDS:
-        record.info.clear()
-        raise DisconnectionError("idle for too long")
-
-
-@contextmanager
-def transaction(connection: Connection) -> Iterator[None]:
-    """Run the block between BEGIN and COMMIT; on any error, ROLLBACK."""
-    is_sqlite = connection.dialect.name == "sqlite"
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_sqlite else "BEGIN")
-    try:
-        yield
-    except BaseException:
-        if not connection.invalidated:
-            connection.exec_driver_sql("ROLLBACK")
-        raise
-    connection.exec_driver_sql("COMMIT")
-
-
-class Database:
-    """Runs synchronous work on connections in threads of its own, as many as the pool has connections."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        size: int = engine.pool.size()  # type: ignore[attr-defined]
-        self._threads = ThreadPoolExecutor(max_workers=size, thread_name_prefix="sql")
-
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` on a connection; a transaction that the server gave up for a lock is tried again.
-
-        When the caller is cancelled the work goes on to its end, and its connection returns to the pool.
-
-        Raises:
-            StorageUnavailable: the database did not answer; the work may or may not have been done.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._attempt, work)
-
-    async def close(self) -> None:
-        """Close the pool; waits for work under way."""
-        await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
-        self.engine.dispose()
-
-    def _attempt(self, work: Callable[[Connection], T]) -> T:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                with self.engine.connect() as connection:
-                    return work(connection)
-            except (OperationalError, InterfaceError, DisconnectionError, PoolTimeoutError) as error:
-                if attempt == ATTEMPTS or not _may_repeat(error):
-                    raise StorageUnavailable from error
-            except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise  # a fault of ours
-                raise StorageUnavailable from error
-        raise AssertionError("unreachable")
-
-
-def _may_repeat(error: Exception) -> bool:
-    cause = getattr(error, "orig", None)
-    return bool(cause and cause.args and cause.args[0] in REPEATABLE)
+    event.listen(engine, "checkin", note_use)
+    event.listen(engine, "checkout", drop_if_idle)

@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection
 
-from chat.adapters.mysql.tables import messages
+from chat.adapters.mysql.statements import HISTORY_PAGE
 from chat.model import Exchange, Status
 
-PAGE_ROWS = 40
-MOST_PAGES = 8
-
-_PAGE = (
-    select(
-        messages.c.seq,
-        messages.c.id,
-        messages.c.role,
-        messages.c.content,
-        messages.c.status,
-        messages.c.reply_to,
-    )
-    .where(messages.c.chat_id == bindparam("b_chat"), messages.c.seq < bindparam("b_before"))
-    .order_by(messages.c.seq.desc())
-    .limit(PAGE_ROWS)
-)
+PAGES = (64, 128, 256, 512, 1024)
+"""How many messages are read at once; one page is enough for most chats, and nobody needs more than all of them."""
 
 
-def read_history(connection: Connection, chat_id: str, before_seq: int, enough_bytes: int) -> list[Exchange]:
-    """Return exchanges before `before_seq`, oldest first, the newest ones that come to `enough_bytes` of UTF-8 or all.
+def read_history(
+    connection: Connection, chat_id: str, before_seq: int, question_seq: int, enough_bytes: int
+) -> list[Exchange]:
+    """Return the newest exchanges that come to `enough_bytes` of UTF-8, or all, oldest first.
 
-    An exchange is a message and the text of its newest answer that has ended and has any.
+    Their messages come before `question_seq`, their answers before `before_seq`: when a message is sent once more,
+    earlier ones may have been answered after it. An exchange is a message and the text of its newest answer that has
+    ended and has any.
     """
     found: list[Exchange] = []
     answers: dict[str, str] = {}
     size = 0
-    for _ in range(MOST_PAGES):
-        rows = connection.execute(_PAGE, {"b_chat": chat_id, "b_before": before_seq}).all()
-        for row in rows:
-            before_seq = row.seq
-            if row.role == "assistant":
-                if row.status != Status.STREAMING and row.content:
-                    answers.setdefault(row.reply_to, row.content)
-            elif row.id in answers:
-                found.append(Exchange(row.content, answers.pop(row.id)))
+    for page in PAGES:
+        values = {"b_chat": chat_id, "b_before": before_seq, "b_rows": page}
+        rows = connection.execute(HISTORY_PAGE, values).all()
+        for seq, message_id, content, status, reply_to in rows:
+            before_seq = seq
+            if reply_to is not None:
+                if status != Status.STREAMING and content:
+                    answers.setdefault(reply_to, content)
+            elif message_id in answers and seq < question_seq and size < enough_bytes:
+                found.append(Exchange(content, answers.pop(message_id)))
                 size += len(found[-1].question.encode()) + len(found[-1].answer.encode())
-        if len(rows) < PAGE_ROWS or size >= enough_bytes:
+        if len(rows) < page or size >= enough_bytes:
             break
     return found[::-1]

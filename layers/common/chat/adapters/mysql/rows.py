@@ -5,16 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping, Select
 
-from chat.model import FinalRecord, Identity, Opening, Source, Status, StoredAnswer, Usage
+from chat.adapters.mysql.statements import SOURCES
+from chat.model import Chat, FinalRecord, Identity, Opening, Source, Status, StoredAnswer, Usage
 
-URL_CHARACTERS = 2048
+FIRST_SEQ = 1
+REASON_CHARACTERS = 64
+URL_CHARACTERS = 8192
 TITLE_CHARACTERS = 500
+MOST_TOKENS = 2**31 - 1
+"""What the columns take. Nothing that an AI makes up may keep the end of an answer from being stored."""
 
 
-def stored_answer(row: RowMapping, sources: Sequence[Source]) -> StoredAnswer:
-    """Return the answer in a row of `messages`."""
+def load_answer(connection: Connection, statement: Select[Any], values: dict[str, Any]) -> StoredAnswer | None:
+    """Return the answer that `statement` finds; its sources too, which it has only once it has ended."""
+    row = connection.execute(statement, values).mappings().first()
+    if row is None:
+        return None
+    sources: list[Source] = []
+    if row["status"] != Status.STREAMING:
+        place = {"b_chat": row["chat_id"], "b_message": row["id"]}
+        sources = [Source(title, url) for title, url in connection.execute(SOURCES, place)]
+    return _stored_answer(row, sources)
+
+
+def _stored_answer(row: RowMapping, sources: Sequence[Source]) -> StoredAnswer:
     usage = None
     if row["output_tokens"] is not None:
         usage = Usage(row["input_tokens"], row["output_tokens"], bool(row["usage_estimated"]))
@@ -33,6 +49,21 @@ def stored_answer(row: RowMapping, sources: Sequence[Source]) -> StoredAnswer:
         row["created_at"],
         row["finished_at"],
     )
+
+
+def chat_row(chat: Chat, key: str | None, digest: str | None) -> dict[str, Any]:
+    """Return the row of a new chat."""
+    return {
+        "id": chat.id,
+        "user_id": chat.user_id,
+        "title": chat.title,
+        "system_prompt": chat.system_prompt,
+        "next_seq": FIRST_SEQ,
+        "idempotency_key": key,
+        "idempotency_digest": digest,
+        "created_at": chat.created_at,
+        "updated_at": chat.created_at,
+    }
 
 
 def opening_rows(opening: Opening, seq: int, is_first: bool) -> list[dict[str, Any]]:
@@ -70,12 +101,12 @@ def final_values(final: FinalRecord) -> dict[str, Any]:
     """Return the columns that the end of an answer sets."""
     return {
         "status": final.ending.status,
-        "finish_reason": final.ending.finish_reason and final.ending.finish_reason[:64],
+        "finish_reason": final.ending.finish_reason and _storable(final.ending.finish_reason, REASON_CHARACTERS),
         "error_code": final.ending.error_code,
         "content": final.text,
         "reasoning": final.reasoning or None,
-        "input_tokens": final.usage.input_tokens,
-        "output_tokens": final.usage.output_tokens,
+        "input_tokens": min(final.usage.input_tokens, MOST_TOKENS),
+        "output_tokens": min(final.usage.output_tokens, MOST_TOKENS),
         "usage_estimated": final.usage.estimated,
         "active_session": None,
         "finished_at": final.finished_at,
@@ -89,8 +120,13 @@ def source_rows(chat_id: str, message_id: str, sources: Sequence[Source]) -> lis
             "chat_id": chat_id,
             "message_id": message_id,
             "position": position,
-            "title": source.title[:TITLE_CHARACTERS],
-            "url": source.url[:URL_CHARACTERS],
+            "title": _storable(source.title, TITLE_CHARACTERS),
+            "url": _storable(source.url, URL_CHARACTERS),
         }
         for position, source in enumerate(sources)
     ]
+
+
+def _storable(text: str, characters: int) -> str:
+    """Cut, and with question marks for lone surrogates, which are no Unicode text."""
+    return text[:characters].encode(errors="replace").decode()

@@ -1,0 +1,86 @@
+"""The start of an answer: one transaction that decides, stores both messages and reads the history.
+
+It first takes sequence numbers from the chat's row. That row's lock puts all who write into the chat in line, so what
+is read after it decides, and the unique keys are only a second fence. (A read before it would fix an old snapshot
+under REPEATABLE READ.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from chat.adapters.mysql.database import transaction
+from chat.adapters.mysql.history import read_history
+from chat.adapters.mysql.rows import FIRST_SEQ, load_answer, opening_rows
+from chat.adapters.mysql.statements import ANSWER, CONTENT, GIVE_ONE_BACK, INSERT_MESSAGES, STANDING, TAKE_SEQ
+from chat.errors import ChatNotFound, IdempotencyConflict
+from chat.model import Busy, Exchange, Opened, Opening, Repeated, Status
+from chat.title import title_from
+
+Standing = Row[*tuple[Any, ...]]
+
+
+def open_answer(connection: Connection, opening: Opening, history_bytes: int) -> Opened | Repeated | Busy:
+    """Do what `Chats.open_answer` says; four statements between BEGIN and COMMIT for a new message."""
+    try:
+        with transaction(connection):
+            return _open(connection, opening, history_bytes)
+    except _InTheWay as found:
+        values = {"b_chat": opening.identity.chat_id, "b_message": found.message_id}
+        answer = load_answer(connection, ANSWER, values)
+        if answer is None:
+            raise ChatNotFound from None  # deleted a moment ago
+        return Repeated(answer) if found.is_same_message else Busy(answer)
+
+
+class _InTheWay(Exception):
+    """An answer that exists already decides; leaving the transaction gives the sequence numbers back."""
+
+    def __init__(self, message_id: str, is_same_message: bool) -> None:
+        super().__init__(message_id)
+        self.message_id = message_id
+        self.is_same_message = is_same_message
+
+
+def _open(connection: Connection, opening: Opening, history_bytes: int) -> Opened:
+    standing = _take(connection, opening)
+    seq = standing.next_seq - 2
+    is_first = standing.sent_seq is None
+    if not is_first:
+        _must_be_the_same(connection, opening, standing)
+    _must_be_free(standing)
+    history: list[Exchange] = []
+    if seq > FIRST_SEQ:
+        question_seq = seq if is_first else standing.sent_seq
+        history = read_history(connection, opening.identity.chat_id, seq, question_seq, history_bytes)
+    if not is_first:
+        connection.execute(GIVE_ONE_BACK, {"b_chat": opening.identity.chat_id})
+    connection.execute(INSERT_MESSAGES, opening_rows(opening, seq, is_first))
+    return Opened(standing.system_prompt, history, is_first)
+
+
+def _take(connection: Connection, opening: Opening) -> Standing:
+    who = opening.identity
+    place = {"b_chat": who.chat_id, "b_user": opening.user_id}
+    change = {"b_now": opening.now, "b_title": title_from(opening.content)}
+    if connection.execute(TAKE_SEQ, {**place, **change}).rowcount == 0:
+        raise ChatNotFound
+    sent = {"b_chat": who.chat_id, "b_question": who.user_message_id, "b_session": who.session_id}
+    return connection.execute(STANDING, sent).one()
+
+
+def _must_be_the_same(connection: Connection, opening: Opening, standing: Standing) -> None:
+    who = opening.identity
+    content = connection.execute(CONTENT, {"b_chat": who.chat_id, "b_message": who.user_message_id}).scalar()
+    if standing.sent_reply_to is not None or content != opening.content:
+        raise IdempotencyConflict("This userMessageId came before with other content: choose a new one.")
+
+
+def _must_be_free(standing: Standing) -> None:
+    """Raise what is in the way: the message's newest answer, or the session's active one."""
+    if standing.told_id is not None and not Status(standing.told_status).retryable:
+        raise _InTheWay(standing.told_id, is_same_message=True)
+    if standing.active_id is not None:
+        raise _InTheWay(standing.active_id, is_same_message=False)

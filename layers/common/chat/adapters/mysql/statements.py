@@ -1,0 +1,90 @@
+"""Every statement, built once and alike on MySQL and SQLite. What they mean together is in `opening` and `chats`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BindParameter, and_, bindparam, func, insert, select, text, update
+
+from chat.adapters.mysql.tables import chats, message_sources, messages
+from chat.model import Status
+
+_CHAT: BindParameter[Any] = bindparam("b_chat")
+_USER: BindParameter[Any] = bindparam("b_user")
+_SESSION: BindParameter[Any] = bindparam("b_session")
+_MESSAGE: BindParameter[Any] = bindparam("b_message")
+_QUESTION: BindParameter[Any] = bindparam("b_question")
+
+_IS_CHAT = and_(chats.c.id == _CHAT, chats.c.user_id == _USER, chats.c.deleted_at.is_(None))
+_IS_MESSAGE = and_(messages.c.chat_id == _CHAT, messages.c.id == _MESSAGE)
+_IS_OWN = and_(_IS_MESSAGE, messages.c.status == Status.STREAMING, messages.c.owner_token == bindparam("b_token"))
+_NEWEST = messages.c.seq.desc()
+
+PING = text("SELECT 1")
+
+INSERT_CHAT = insert(chats)
+_STORED_CHAT = select(
+    *(chats.c.id, chats.c.user_id, chats.c.title, chats.c.system_prompt, chats.c.created_at),
+    chats.c.idempotency_digest,
+)
+CHAT_BY_KEY = _STORED_CHAT.where(chats.c.user_id == _USER, chats.c.idempotency_key == bindparam("b_key"))
+CHAT_BY_ID = _STORED_CHAT.where(chats.c.user_id == _USER, chats.c.id == _CHAT)
+OWN_CHAT = select(chats.c.id).where(_IS_CHAT)
+
+TAKE_SEQ = (
+    update(chats)
+    .where(_IS_CHAT)
+    .values(
+        next_seq=chats.c.next_seq + 2,
+        updated_at=bindparam("b_now"),
+        title=func.coalesce(chats.c.title, bindparam("b_title")),
+    )
+)
+"""Locks the chat's row until the transaction ends: all who open answers in a chat come one after the other."""
+GIVE_ONE_BACK = update(chats).where(chats.c.id == _CHAT).values(next_seq=chats.c.next_seq - 1)
+
+_SENT, _TOLD, _ACTIVE = messages.alias("sent"), messages.alias("told"), messages.alias("active")
+STANDING = (
+    select(
+        *(chats.c.next_seq, chats.c.system_prompt),
+        *(_SENT.c.seq.label("sent_seq"), _SENT.c.reply_to.label("sent_reply_to")),
+        *(_TOLD.c.id.label("told_id"), _TOLD.c.status.label("told_status")),
+        _ACTIVE.c.id.label("active_id"),
+    )
+    .select_from(
+        chats.outerjoin(_SENT, and_(_SENT.c.chat_id == chats.c.id, _SENT.c.id == _QUESTION))
+        .outerjoin(_TOLD, and_(_TOLD.c.chat_id == chats.c.id, _TOLD.c.reply_to == _QUESTION))
+        .outerjoin(_ACTIVE, and_(_ACTIVE.c.chat_id == chats.c.id, _ACTIVE.c.active_session == _SESSION))
+    )
+    .where(chats.c.id == _CHAT)
+    .order_by(_TOLD.c.seq.desc())
+    .limit(1)
+)
+"""The message if it came before, the newest answer to it, the session's active answer: three look-ups in indexes.
+
+One join with OR reads the whole chat instead.
+"""
+CONTENT = select(messages.c.content).where(_IS_MESSAGE)
+INSERT_MESSAGES = insert(messages)
+HISTORY_PAGE = (
+    select(messages.c.seq, messages.c.id, messages.c.content, messages.c.status, messages.c.reply_to)
+    .where(messages.c.chat_id == _CHAT, messages.c.seq < bindparam("b_before"))
+    .order_by(_NEWEST)
+    .limit(bindparam("b_rows"))
+)
+
+_ANSWERS = select(messages).where(messages.c.chat_id == _CHAT, messages.c.reply_to.is_not(None))
+ANSWER = _ANSWERS.where(messages.c.id == _MESSAGE)
+ANSWER_TO = _ANSWERS.where(messages.c.reply_to == _QUESTION).order_by(_NEWEST).limit(1)
+ACTIVE = _ANSWERS.where(messages.c.active_session.is_not(None)).order_by(_NEWEST).limit(1)
+ACTIVE_OF = _ANSWERS.where(messages.c.active_session == _SESSION)
+SOURCES = (
+    select(message_sources.c.title, message_sources.c.url)
+    .where(message_sources.c.chat_id == _CHAT, message_sources.c.message_id == _MESSAGE)
+    .order_by(message_sources.c.position)
+)
+
+CHANGE_OWN = update(messages).where(_IS_OWN)
+CHANGE_OWN_IF_SEEN_AT = CHANGE_OWN.where(messages.c.owner_seen_at == bindparam("b_seen_at"))
+"""Change an answer that has not ended: asked for `streaming`, the transition to an end happens once."""
+INSERT_SOURCES = insert(message_sources)
