@@ -15,7 +15,7 @@ from lambda_stream.settings import Function, Limits
 from lambda_stream.slots import Slots
 from tests.kit.runtime_api import RuntimeApi
 
-QUICK = Limits(deadline_margin=0.05, unwind=0.05, grace=0.2, send_stall=0.3, stall=0.3, reply=0.5, drain=0.3)
+QUICK = Limits(deadline_margin=0.05, unwind=0.05, grace=0.2, send_stall=0.3, stall=0.3, reply=1.0, drain=0.3)
 """Bounds that a test can wait out."""
 
 

@@ -21,7 +21,7 @@ def body(data=b"", more=False):
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-async def answer(application, event=None, *, limits=QUICK, state=None, **script):
+async def answer(application, event=None, *, limits=None, state=None, **script):
     """Run one invocation to its end and return it."""
     async with RuntimeApi() as api, running(application, api, limits=limits, state=state):
         handed = api.invoke(load_event("stream_chat") if event is None else event, **script)
@@ -437,6 +437,6 @@ async def test_a_send_after_the_response_was_ended_for_the_application_is_an_os_
                 caught.append(error)
             raise
 
-    handed = await answer(application, deadline_ms=int(time.time() * 1000) + 100)
+    handed = await answer(application, limits=QUICK, deadline_ms=int(time.time() * 1000) + 600)
     assert handed.trailer_error[0] == "Function.DeadlineExceeded"
     assert [type(error) for error in caught] == [ResponseClosed]

@@ -218,7 +218,7 @@ async def test_with_several_at_once_trace_ids_stay_apart_and_out_of_the_environm
     assert seen == {one.request_id: (f"Root=1-{one.request_id[:8]}", None) for one in handed}
 
 
-def soon(milliseconds=150):
+def soon(milliseconds=600):
     return int(time.time() * 1000) + milliseconds
 
 
@@ -264,7 +264,7 @@ async def test_a_cancelled_application_may_still_say_goodbye():
             await send({"type": "http.response.body", "body": b"goodbye"})
             raise
 
-    async with RuntimeApi() as api, running(application, api, limits=Limits(deadline_margin=0.05)):
+    async with RuntimeApi() as api, running(application, api, limits=Limits(deadline_margin=0.05, unwind=30)):
         handed = api.invoke(load_event("stream_chat"), deadline_ms=soon())
         await until(handed.ended.is_set)
         assert (handed.body, handed.trailers) == (b"goodbye", {})
