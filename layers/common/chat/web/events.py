@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -52,13 +53,15 @@ class EventStream(Response):
             await asyncio.wait([work])
         if not work.cancelled():
             work.result()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        with suppress(OSError):  # the client has gone
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _work(self) -> None:
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._seconds) as scope:
                 await self._run(self._outlet.put)
         except TimeoutError:
-            return
+            if not scope.expired():
+                raise
         finally:
             self._outlet.close()
