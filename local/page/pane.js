@@ -162,6 +162,7 @@ export class Pane {
     const current = this.#current;
     if (!current || current.isStopping) return;
     const { turn, view, stopping } = current;
+    const before = view.status;
     this.#notify("");
     view.show("stopping");
     if (!this.#memory.chatId) return stopping.abort(); // nothing was sent yet
@@ -178,7 +179,7 @@ export class Pane {
     } catch {
       if (view.hasEnded) return;
       this.#notify(words.stopFailed);
-      view.show(view.messageId ? "streaming" : "waiting");
+      view.show(before);
     } finally {
       current.isStopping = false;
       this.#update();

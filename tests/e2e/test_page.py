@@ -309,6 +309,43 @@ async def test_without_the_service_a_message_is_not_lost(stub, page):
     await ended(page, "completed")
 
 
+FOLLOW = """async ({chatId, session, ...options}) => {
+    const { followAnswer } = await import("/sse.js");
+    const headers = { "X-User-Id": "u", "X-Session-Id": session };
+    const connect = (id, signal) => fetch(`/api/chat/${chatId}/stream`, {
+        method: "POST", headers: { ...headers, "Last-Event-ID": id }, signal,
+        body: JSON.stringify({ content: "hello", userMessageId: "0190a0b0-0000-7000-8000-000000000000" }),
+    });
+    const events = [];
+    try {
+        for await (const { event } of followAnswer({ connect, pauseMs: 1, ...options })) events.push(event);
+    } catch (error) {
+        events.push(String(error.name));
+    }
+    return events;
+}"""
+
+
+async def test_a_connection_that_falls_silent_is_replaced(stub, page):
+    stub.chats.add("c")
+    stub.scripts.append(["one ", "two"])
+    stub.faults.extend([Hold(), Cut(2, when=asyncio.Event()), None])
+    events = await page.evaluate(FOLLOW, {"chatId": "c", "session": "s", "silenceMs": 500})
+    assert events == ["start", "message", "message", "done"]
+    assert len(stub.sent("POST", "/stream")) >= 3
+
+
+async def test_a_reader_gives_up_after_so_many_failures_in_a_row(stub, page):
+    stub.chats.add("c")
+    stub.scripts.append(["one ", "two ", "three"])
+    progress = [Cut(2, ends_properly=True), Cut(1, ends_properly=True)]
+    stub.faults.extend([Cut(), *progress, Cut(), Cut(0, ends_properly=True), Cut()])
+    events = await page.evaluate(FOLLOW, {"chatId": "c", "session": "s", "attempts": 3})
+    assert events[:3] == ["start", "message", "message"]
+    assert events[3:] in (["Error"], ["TypeError"])
+    assert len(stub.sent("POST", "/stream")) == 5
+
+
 # ---- reload, tabs, accounts
 
 

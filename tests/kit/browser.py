@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,10 +19,15 @@ EXPECTED_IN_CONSOLE = "Failed to load resource"
 def need(*programs: str) -> None:
     """Skip the test without these programs; fail where everything was promised."""
     missing = [program for program in programs if shutil.which(program) is None]
-    if missing and os.environ.get("PROMISED_SERVERS"):
-        pytest.fail(f"promised, but not here: {', '.join(missing)}")
     if missing:
-        pytest.skip(f"needs {', '.join(missing)}")
+        unavailable(", ".join(missing))
+
+
+def unavailable(what: str) -> NoReturn:
+    """Skip the test for the lack of something; fail where everything was promised."""
+    if os.environ.get("PROMISED_SERVERS"):
+        pytest.fail(f"promised, but not here: {what}")
+    pytest.skip(f"needs {what}")
 
 
 @asynccontextmanager

@@ -252,7 +252,7 @@ class StubService:
     async def _follow(self, generation: Generation, position: int, cut: Cut | None, response: _Response) -> None:
         await response.begin_stream()
         if self.retry_ms is not None:
-            await response.chunk(b"retry: %d\n\n" % self.retry_ms)
+            await response.chunk(b"retry: %d\n" % self.retry_ms)
         events, message_id = generation.answer.events, generation.identity.message_id
         left = cut.events if cut else None
         while True:

@@ -9,8 +9,11 @@ from collections.abc import Iterable
 
 from chat.answer import Event
 
-COMMENT = b":\n\n"
-"""A comment: says nothing, keeps the connection from looking idle."""
+COMMENT = b":\n"
+"""A comment between events: says nothing, keeps the connection from looking idle.
+
+No empty line follows: for it some clients (httpx-sse, fetch-event-source) deliver an event without data.
+"""
 
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
