@@ -11,13 +11,15 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine, event, text
 
-from chat.adapters.mysql.engine import engine_options
+from chat.adapters.mysql.engine import engine_options, prepare_sqlite
 from chat.settings import Secret
 
 LOCK_NAME = "aiva-chat-migrations"
 LOCK_SECONDS = 60
+STEP_SECONDS = 840
+"""How long one statement may take: a change of a large table copies it. Less than a Lambda function can live."""
 
 
 class MigrationError(RuntimeError):
@@ -28,17 +30,19 @@ class NewerSchema(MigrationError):
     """The database has steps that this code does not know."""
 
 
-def upgrade(mysql_url: str) -> None:
+def upgrade(mysql_url: str, lock_seconds: int = LOCK_SECONDS) -> None:
     """Apply what is missing; does nothing when nothing is.
 
     Raises:
         MigrationError: another process holds the lock for too long.
         NewerSchema: the schema is newer than this code, and stays as it is.
     """
-    target, options = engine_options(Secret(mysql_url))
+    target, options = engine_options(Secret(mysql_url), STEP_SECONDS)
     engine = create_engine(target, **options)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", prepare_sqlite)
     try:
-        with engine.connect() as connection, _alone(connection):
+        with engine.connect() as connection, _alone(connection, lock_seconds):
             _refuse_newer(connection)
             command.upgrade(_config(connection), "head")
     finally:
@@ -55,13 +59,13 @@ def head() -> str:
 
 def _config(connection: Connection | None) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
 
 
 @contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
+def _alone(connection: Connection, lock_seconds: int) -> Iterator[None]:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         try:
@@ -71,9 +75,9 @@ def _alone(connection: Connection) -> Iterator[None]:
             raise
         connection.exec_driver_sql("COMMIT")
         return
-    name = {"name": f"{LOCK_NAME}:{connection.engine.url.database}"[:64], "seconds": LOCK_SECONDS}
+    name = {"name": f"{LOCK_NAME}:{connection.engine.url.database}"[:64], "seconds": lock_seconds}
     if connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), name).scalar() != 1:
-        raise MigrationError(f"another migration has been running for {LOCK_SECONDS} s: try again when it is done")
+        raise MigrationError(f"another migration has been running for {lock_seconds} s: try again when it is done")
     try:
         yield
     finally:

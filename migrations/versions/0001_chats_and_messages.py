@@ -25,8 +25,14 @@ def line(length: int) -> Any:
     return sa.String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
 
 
+def create_index(name: str, table: str, columns: list[str]) -> None:
+    """Create an index that is not there yet."""
+    if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
+        op.create_index(name, table, columns)
+
+
 def upgrade() -> None:
-    """Create all tables."""
+    """Create what is missing: MySQL commits each of these statements by itself, and a run may have been cut off."""
     op.create_table(
         "chats",
         sa.Column("id", ID, primary_key=True),
@@ -41,8 +47,9 @@ def upgrade() -> None:
         sa.Column("deleted_at", MOMENT),
         sa.UniqueConstraint("user_id", "idempotency_key", name="uq_chats_idempotency"),
         **TABLE,
+        if_not_exists=True,
     )
-    op.create_index("ix_chats_user", "chats", ["user_id", "updated_at"])
+    create_index("ix_chats_user", "chats", ["user_id", "updated_at"])
     op.create_table(
         "messages",
         sa.Column("chat_id", ID, nullable=False),
@@ -70,8 +77,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("chat_id", "id", name="uq_messages_id"),
         sa.UniqueConstraint("chat_id", "active_session", name="uq_messages_active_session"),
         **TABLE,
+        if_not_exists=True,
     )
-    op.create_index("ix_messages_reply", "messages", ["chat_id", "reply_to"])
+    create_index("ix_messages_reply", "messages", ["chat_id", "reply_to"])
     op.create_table(
         "message_sources",
         sa.Column("chat_id", ID, nullable=False),
@@ -81,4 +89,5 @@ def upgrade() -> None:
         sa.Column("url", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("chat_id", "message_id", "position"),
         **TABLE,
+        if_not_exists=True,
     )

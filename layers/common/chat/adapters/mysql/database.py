@@ -27,9 +27,9 @@ T = TypeVar("T")
 
 ATTEMPTS = 4
 PATIENCE_SECONDS = 2.0
-"""What failed after longer is not tried again."""
-GIVEN_UP = {1205, 1213}
-"""Lock wait timeout, deadlock: nothing of the transaction stays, and it may be tried again.
+"""What has taken longer is not tried again, but for a deadlock: the waits would add up."""
+LOCK_WAIT, DEADLOCK = 1205, 1213
+"""The server gave the transaction up, and it may be tried again.
 
 Source: MySQL 8.4 Error Reference.
 """
@@ -102,7 +102,7 @@ class Database:
             except SQLAlchemyError as error:
                 if not _is_away(error):
                     raise  # a mistake of ours, or a schema that is not this code's
-                if attempt == ATTEMPTS or time.monotonic() - began > PATIENCE_SECONDS or not _may_pass(error):
+                if attempt == ATTEMPTS or not _may_pass(error, time.monotonic() - began):
                     raise StorageUnavailable from error
             attempt += 1
 
@@ -117,10 +117,12 @@ def _is_away(error: SQLAlchemyError) -> bool:
     return not (is_statement and _code(error) not in REFUSED) and _sqlite_code(error) != SQLITE_ERROR
 
 
-def _may_pass(error: SQLAlchemyError) -> bool:
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
+def _may_pass(error: SQLAlchemyError, seconds: float) -> bool:
+    if _code(error) == DEADLOCK:
         return True
-    return _code(error) in GIVEN_UP or _sqlite_code(error) in (SQLITE_BUSY, SQLITE_LOCKED)
+    was_dead = isinstance(error, DBAPIError) and error.connection_invalidated
+    was_locked = _code(error) == LOCK_WAIT or _sqlite_code(error) in (SQLITE_BUSY, SQLITE_LOCKED)
+    return seconds <= PATIENCE_SECONDS and (was_dead or was_locked)
 
 
 def _code(error: SQLAlchemyError) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from pymysql.constants import SERVER_STATUS
@@ -24,6 +25,10 @@ class QuietMySQL(MySQLDialect_pymysql):
 
     def initialize(self, connection: Connection) -> None:
         """Ask the server nothing: our statements are the same for every version and mode."""
+
+    def on_connect(self) -> Callable[[DBAPIConnection], None]:
+        """Do nothing: PyMySQL has named the character set by itself."""
+        return lambda _: None
 
     def do_rollback(self, dbapi_connection: DBAPIConnection) -> None:
         """Roll back only what was begun: a read has nothing to undo. The server's last reply says which."""

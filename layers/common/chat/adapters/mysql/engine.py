@@ -91,6 +91,7 @@ def engine_options(url: Secret, answer_seconds: float = ANSWER_SECONDS) -> tuple
         arguments = {"timeout": BUSY_SECONDS}
     else:
         target, arguments = _mysql_arguments(target, answer_seconds)
+    arguments = {name: value for name, value in arguments.items() if name not in target.query}
     return target, {"connect_args": arguments, "isolation_level": "AUTOCOMMIT", "hide_parameters": True}
 
 
@@ -114,8 +115,7 @@ def _mysql_arguments(target: URL, answer_seconds: float) -> tuple[URL, dict[str,
     elif not any(name.startswith("ssl") for name in query):
         # The driver would try TLS that verifies nothing, and load every authority of the system for each connection.
         arguments["ssl_disabled"] = True
-    given = {"charset", "connect_timeout", "read_timeout", "write_timeout"} & set(query)
-    return target, {name: value for name, value in arguments.items() if name not in given}
+    return target, arguments
 
 
 def _verifying(authority: str, certificate: Any, key: Any) -> ssl.SSLContext:
