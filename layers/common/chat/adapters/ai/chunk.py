@@ -18,6 +18,9 @@ _WEB_ADDRESS = re.compile(r"https?://[^\s\x00-\x20\x7f\ud800-\udfff]+", re.IGNOR
 _MOST_ADDRESS_CHARS = 2048
 _MOST_TITLE_CHARS = 500
 _MOST_TOKENS = 1 << 31
+_REASONING = ("reasoning_content", "reasoning")
+_FURTHER_MEMBERS = ("error", "usage", "citations", "search_results")
+_FURTHER_PARTS = (*_REASONING, "annotations")
 _NOTHING: dict[str, Any] = {}
 
 
@@ -59,6 +62,11 @@ class ChunkReader:
         if usage:
             self._count(usage, pieces)
 
+    def say(self, text: str, pieces: list[Piece]) -> None:
+        """Append text of the answer, as much of it as can be delivered."""
+        if text := self._text.add(text):
+            pieces.append(Text(text))
+
     def flush(self, pieces: list[Piece]) -> None:
         """Append what was held back for a second half that can no longer come."""
         if rest := self._reasoning.flush():
@@ -67,15 +75,15 @@ class ChunkReader:
             pieces.append(Text(rest))
 
     def _read_delta(self, delta: dict[str, Any], pieces: list[Piece]) -> None:
-        for name in ("reasoning_content", "reasoning"):
+        for name in _REASONING:
             reasoning = delta.get(name)
             if reasoning and isinstance(reasoning, str):
                 if reasoning := self._reasoning.add(reasoning):
                     pieces.append(Reasoning(reasoning))
                 break  # services in transition send both, with the same words
         content = delta.get("content")
-        if content and isinstance(content, str) and (content := self._text.add(content)):
-            pieces.append(Text(content))
+        if content and isinstance(content, str):
+            self.say(content, pieces)
         if "annotations" in delta:
             self._cite([_citation(entry) for entry in _listed(delta, "annotations")], pieces)
 
@@ -119,6 +127,18 @@ class _Channel:
     def flush(self) -> str:
         rest, self._held = self._held, ""
         return _mend(rest)
+
+
+def says_only_text(chunk: dict[str, Any]) -> bool:
+    """Tell whether a chunk says nothing but some text, and that in the first of its choices."""
+    choices = chunk.get("choices")
+    if not isinstance(choices, list) or any(chunk.get(name) for name in _FURTHER_MEMBERS):
+        return False
+    choice = _first(choices)
+    delta = choice.get("delta")
+    if choice is _NOTHING or choice is not choices[0] or choice.get("finish_reason") or not isinstance(delta, dict):
+        return False
+    return isinstance(delta.get("content"), str) and not any(delta.get(name) for name in _FURTHER_PARTS)
 
 
 def _mend(text: str) -> str:

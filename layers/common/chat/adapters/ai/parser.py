@@ -8,10 +8,10 @@ Source: WHATWG HTML, section 9.2.5 (parsing) and 9.2.6 (interpreting an event st
 
 from __future__ import annotations
 
-import json
 import logging
 
-from chat.adapters.ai.chunk import ChunkReader
+from chat.adapters.ai.chunk import ChunkReader, says_only_text
+from chat.adapters.ai.template import Template, decode
 from chat.errors import AnswerFailed, FailureCode
 from chat.ports import Piece
 
@@ -20,7 +20,6 @@ MOST_EVENT_BYTES = 4 << 20
 
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = (b"event", b"id", b"retry")
-_decode = json.JSONDecoder(strict=False).raw_decode  # lenient: control characters in strings are kept
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +33,7 @@ class Parser:
         self.undecodable = 0
         """How many lines or events could not be understood and were skipped."""
         self._chunks = ChunkReader()
+        self._template = Template()
         self._failure: FailureCode | None = None
         self._has_begun = False
         self._has_heard = False
@@ -77,7 +77,8 @@ class Parser:
             self._size -= sum(map(len, self._held))
             self._held.clear()
         for line in lines:
-            self._take_line(line, pieces)
+            if line or self._data:
+                self._take_line(line, pieces)
             if self.is_done:
                 return pieces
         self._hold(rest)
@@ -142,14 +143,14 @@ class Parser:
 
     def _take(self, data: bytes, pieces: list[Piece], message: str = "delta", is_cut: bool = False) -> None:
         """Decode one JSON document; `is_cut` when it may lack its end and that is no fault of its own."""
+        if text := self._template.text_in(data):
+            self._chunks.say(text, pieces)
+            return
+        if data.strip() == b"[DONE]":
+            self.is_done = True
+            return
         try:
-            text = data.decode("utf-8", "surrogatepass").strip()
-            if text == "[DONE]":
-                self.is_done = True
-                return
-            chunk, end = _decode(text)
-            if end != len(text) or not isinstance(chunk, dict):
-                raise ValueError
+            chunk = decode(data)
         except (ValueError, RecursionError):
             if not is_cut:
                 self._skip()
@@ -158,6 +159,8 @@ class Parser:
         self._chunks.read(chunk, pieces, message)
         if self._chunks.failure:
             self._fail(self._chunks.failure)
+        elif self._template.wants(data) and says_only_text(chunk):
+            self._template.learn(data, chunk)
 
     def _add_data(self, data: bytes) -> None:
         self._data.append(data)

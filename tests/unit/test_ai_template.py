@@ -1,0 +1,144 @@
+"""The short cut for chunks that are alike: it must never say anything else than the decoder would."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat.adapters.ai.parser import Parser
+from chat.adapters.ai.template import MOST_LESSONS, Template, decode
+from chat.ports import Piece, Text
+
+
+def chunk(content: str, noise: str | None = None, **members: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": {"content": content}, "logprobs": None, "finish_reason": None}
+    padding = {} if noise is None else {"obfuscation": noise}
+    return {"id": "c-1", "choices": [choice], "usage": None, **members, **padding}
+
+
+def encoded(value: dict[str, Any], compact: bool = True) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":") if compact else None).encode()
+
+
+def taught(value: dict[str, Any], compact: bool = True) -> Template:
+    template = Template()
+    data = encoded(value, compact)
+    template.learn(data, decode(data))
+    return template
+
+
+@pytest.mark.parametrize("compact", [True, False])
+@pytest.mark.parametrize("noises", [(None, None), ("abc", "defghi")])
+@pytest.mark.parametrize("text", ["word", " 안녕 👋", "a'b{}[]:,", "x\x00\t", ""])
+def test_a_chunk_that_differs_only_in_its_text_needs_no_decoder(
+    compact: bool, noises: tuple[str | None, str | None], text: str
+):
+    template = taught(chunk("Hello", noises[0]), compact)
+    data = encoded(chunk(text, noises[1]), compact).replace(b"\\u0000", b"\0").replace(b"\\t", b"\t")
+    assert template.text_in(data) == text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(chunk('a "quoted" word')),
+        encoded(chunk("a line\n")),
+        encoded(chunk("word", id="c-2")),
+        encoded(chunk("word", usage={"prompt_tokens": 1})),
+        encoded(chunk("word", "noise")),
+        encoded(chunk("word")) + b" ",
+        encoded(chunk("word"))[:-1],
+        encoded(chunk("word")).replace(b"word", b"word\xff"),
+        encoded(chunk("word")).replace(b'word"', b""),
+        encoded(chunk("word")).replace(b"word", b'word","content":"other'),
+        encoded(chunk("word")).replace(b'"finish_reason":null', b'"finish_reason":"stop"'),
+        b"",
+        b"[DONE]",
+    ],
+)
+def test_any_other_chunk_has_to_be_decoded(data: bytes):
+    assert taught(chunk("Hello")).text_in(data) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(chunk("word", "no\\ise")),
+        encoded(chunk("word", 'no"ise')),
+        encoded(chunk("word")),
+        encoded(chunk("word", "noise")).replace(b'noise"', b""),
+        encoded(chunk("word", "noise")).replace(b'noise"', b'noise","error":"x"'),
+        encoded(chunk("word", "noise")).replace(b'"usage":null', b'"usage":{}'),
+    ],
+)
+def test_any_other_chunk_with_padding_has_to_be_decoded_too(data: bytes):
+    assert taught(chunk("Hello", "padding")).text_in(data) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"x":{"content":"Hello"},"choices":[{"delta":{"content":"Hello"}}]}',
+        b'{"choices":[{"delta":{"content":"one","content":"Hello"}}]}',
+        b'{"choices":[{"delta":{"content":"Hello"}}],"choices":[{"delta":{"content":"Hello"}}]}',
+    ],
+)
+def test_what_is_no_proven_hole_is_no_template(data: bytes):
+    template = Template()
+    template.learn(data, decode(data))
+    assert template.text_in(data) is None
+
+
+def test_noise_somewhere_else_is_no_hole():
+    data = b'{"choices":[{"delta":{"content":"Hello"}}],"x":{"obfuscation":"abc"},"obfuscation":"abc"}'
+    template = Template()
+    template.learn(data, decode(data))
+    assert template.text_in(data.replace(b'"x":{"obfuscation":"abc"}', b'"x":{"obfuscation":"abd"}')) is None
+
+
+def test_it_gives_up_where_nothing_lasts():
+    template = Template()
+    for number in range(MOST_LESSONS):
+        data = encoded(chunk("Hello", id=f"c-{number}"))
+        assert template.wants(data)
+        template.learn(data, decode(data))
+    assert not template.wants(encoded(chunk("Hello")))
+
+
+def each_apart(events: list[bytes]) -> list[Piece]:
+    """What parsers say that have never seen a chunk before."""
+    return [piece for event in events for piece in Parser().feed(event)]
+
+
+def in_one(events: list[bytes]) -> list[Piece]:
+    parser = Parser()
+    return [piece for event in events for piece in parser.feed(event)]
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(["a", '"', "\\", "a\\n", '","content":"'])
+MEMBERS = st.sampled_from([{}, {}, {}, {"id": "c-2"}, {"usage": {}}, {"x": {"content": "y"}}, {"x": '"content":"'}])
+NOISES = st.none() | st.none() | st.text('ab\\"', max_size=3)
+EDITS = st.none() | st.none() | st.none() | st.tuples(st.integers(0, 200), st.integers(0, 3), st.binary(max_size=2))
+
+
+@given(st.lists(st.tuples(TEXTS, NOISES, MEMBERS, EDITS), max_size=12))
+def test_a_parser_that_has_learnt_says_what_one_says_that_has_not(cases: list[tuple[Any, ...]]):
+    events = []
+    for text, noise, members, edit in cases:
+        data = encoded(chunk(text, noise, **members))
+        if edit is not None:
+            at, length, other = edit
+            data = data[:at] + other + data[at + length :]
+        events.append(b"data: " + data.replace(b"\n", b"").replace(b"\r", b"") + b"\n\n")
+    assert in_one(events) == each_apart(events)
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=20), st.booleans())
+def test_text_of_chunks_that_are_alike_arrives_unchanged(texts: list[str], is_padded: bool):
+    events = [
+        b"data: " + encoded(chunk(text, "x" * number if is_padded else None)) + b"\n\n"
+        for number, text in enumerate(texts)
+    ]
+    assert in_one(events) == [Text(text) for text in texts if text]
