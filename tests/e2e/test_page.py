@@ -151,18 +151,31 @@ async def test_stop_before_start_names_the_message_and_the_ai_is_never_asked(stu
     assert len(stub.scripts) == 1
 
 
-async def test_stop_of_a_retry_before_its_start_meets_the_new_answer(stub, page):
+@pytest.mark.parametrize("reply", ["before the start", "after the start"])
+async def test_stop_of_a_retry_before_its_start_meets_the_new_answer(stub, page, reply):
+    """A cancel by the message's id finds the failed answer then: the page repeats it with the new one's."""
     stub.scripts.extend([[FailureCode.AI_ERROR], ["again", asyncio.Event()]])
     await ask(page, "Tell me")
     await ended(page, "failed")
-    hold = Hold()
-    stub.faults.append(hold)
+    start, cancelled = Hold(), Hold()
+    stub.faults.append(start)
+    stub.cancel_faults.append(cancelled)
     await turn(page).locator("[data-part=retry]").click()
     await until(lambda: len(stub.sent("POST", "/stream")) == 2)
     await page.keyboard.press("Escape")
     await until(lambda: stub.sent("POST", "/cancel"))
-    hold.until.set()
+    if reply == "before the start":
+        cancelled.until.set()
+        await expect(page.locator("[data-part=stop]")).to_be_enabled()
+        start.until.set()
+    else:
+        start.until.set()
+        await expect(turn(page).locator("[data-part=text]")).to_have_text("again")
+        cancelled.until.set()
     await ended(page, "cancelled")
+    first, second = stub.sent("POST", "/cancel")
+    assert list(first.json) == ["userMessageId"]
+    assert second.json == {"messageId": stub.generations[1].identity.message_id}
 
 
 async def test_a_stop_that_fails_says_so_and_can_be_repeated(stub, page):

@@ -135,7 +135,8 @@ class StubService:
         """One for each generation to come; without one the answer is an echo."""
         self.faults: deque[Fault] = deque()
         """One for each connection to `/stream` to come; None lets it be."""
-        self.cancel_faults: deque[Refuse | None] = deque()
+        self.cancel_faults: deque[Refuse | Hold | None] = deque()
+        """One for each cancel to come; a `Hold` holds back what is said of it."""
         self.requests: list[Request] = []
         self.generations: list[Generation] = []
         self.chats: set[str] = set()
@@ -270,21 +271,25 @@ class StubService:
 
     async def _cancel(self, chat_id: str, request: Request, response: _Response) -> None:
         fault = self.cancel_faults.popleft() if self.cancel_faults else None
-        if fault is not None:
+        if isinstance(fault, Refuse):
             return await response.problem(fault)
-        body = request.json
-        found = self._to_cancel(chat_id, request.headers["x-session-id"], body)
+        outcome = self._outcome(chat_id, request.headers["x-session-id"], request.json)
+        if isinstance(fault, Hold):
+            await fault.until.wait()
+        return await response.json(200, {**outcome, "message": "-"})
+
+    def _outcome(self, chat_id: str, session: str, body: dict) -> dict:
+        found = self._to_cancel(chat_id, session, body)
         if found is None and "userMessageId" in body:
             self._intents.add(body["userMessageId"])
-            outcome = {"success": True, "status": "cancelling", "messageId": None, "message": "-"}
-            return await response.json(200, outcome)
+            return {"success": True, "status": "cancelling", "messageId": None}
         if found is not None:
             found.end(Ending(Status.CANCELLED))
         if found is None or found.answer.ending.status is not Status.CANCELLED:
-            return await response.json(200, {"success": False, "status": "not_active", "message": "-"})
+            return {"success": False, "status": "not_active"}
         message_id, characters = found.identity.message_id, found.answer.characters
-        outcome = {"success": True, "status": "cancelled", "messageId": message_id, "characters": characters}
-        return await response.json(200, {**outcome, "elapsedMs": 1, "message": "-"})
+        ended = {"success": True, "status": "cancelled", "messageId": message_id, "characters": characters}
+        return {**ended, "elapsedMs": 1}
 
     def _to_cancel(self, chat_id: str, session: str, body: dict) -> Generation | None:
         if "messageId" in body:
