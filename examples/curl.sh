@@ -11,10 +11,11 @@ stream="$url/api/chat/$chat/stream"
 echo '--- an answer'
 curl -fsSN "$stream" -H "$user" -H "$session" --json '{"content": "안녕하세요!"}'
 
+part=$(mktemp)
 echo '--- a connection that breaks after two events ...'
-curl -fsN "$stream" -H "$user" -H "$session" --json '{"content": "Once more."}' | head -n 7 | tee /tmp/chat-$$
-last=$(sed -n 's/^id: //p' /tmp/chat-$$ | tail -n 1)
-rm /tmp/chat-$$
+curl -fsN "$stream" -H "$user" -H "$session" --json '{"content": "Once more."}' | head -n 7 | tee "$part"
+last=$(sed -n 's/^id: //p' "$part" | tail -n 1)
+rm "$part"
 echo "--- ... and goes on after $last"
 curl -fsSN "$stream" -H "$user" -H "$session" -H "Last-Event-ID: $last"
 
