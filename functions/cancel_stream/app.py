@@ -3,7 +3,9 @@
 import os
 
 from chat.settings import Settings
-from chat.wiring import buffered, cancel_stream
+from chat.wiring import buffered, cancel_stream, write_logs
 
-app = cancel_stream(Settings.read(os.environ))
+settings = Settings.read(os.environ)
+write_logs(settings)
+app = cancel_stream(settings)
 handler = buffered(app)

@@ -3,7 +3,9 @@
 import os
 
 from chat.settings import Settings
-from chat.wiring import buffered, create_chat
+from chat.wiring import buffered, create_chat, write_logs
 
-app = create_chat(Settings.read(os.environ))
+settings = Settings.read(os.environ)
+write_logs(settings)
+app = create_chat(settings)
 handler = buffered(app)

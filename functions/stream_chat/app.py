@@ -3,6 +3,8 @@
 import os
 
 from chat.settings import Settings
-from chat.wiring import stream_chat
+from chat.wiring import stream_chat, write_logs
 
-app = stream_chat(Settings.read(os.environ, with_ai=True))
+settings = Settings.read(os.environ, with_ai=True)
+write_logs(settings)
+app = stream_chat(settings)

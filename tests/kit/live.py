@@ -119,23 +119,32 @@ class Notes:
     def __init__(self) -> None:
         self.heard: list[tuple] = []
 
-    def started(self, answer, user_id, request_id):
+    def counted(self, active):
+        pass
+
+    def started(self, answer, user_id, redis_milliseconds):
         self.heard.append(("started", answer.identity.message_id))
 
-    def first_delta(self, answer, milliseconds):
+    def first_delta(self, answer, user_id, milliseconds):
         self.heard.append(("first_delta", answer.identity.message_id))
 
-    def ended(self, answer, user_id, request_id, milliseconds):
+    def ended(self, answer, user_id, milliseconds):
         self.heard.append(("ended", answer.identity.message_id))
 
-    def cancelled(self, chat_id, message_id, session_id, outcome, milliseconds):
+    def cancelled(self, chat_id, message_id, user_id, session_id, outcome, milliseconds):
         self.heard.append(("cancelled", outcome))
 
     def reaped(self, answer, ending):
         self.heard.append(("reaped", ending))
 
-    def fallback(self, what, message_id):
+    def limited(self, chat_id, user_id, session_id, limit):
+        self.heard.append(("limited", limit))
+
+    def fallback(self, what, message_id=None):
         self.heard.append(("fallback", what))
+
+    def probed(self, redis, mysql, active):
+        self.heard.append(("probed", redis.is_well, mysql.is_well))
 
     def words(self) -> list[str]:
         """Return only what happened."""

@@ -117,7 +117,7 @@ class World:
     async def send(
         self, chat_id: str, content: str = "hello", session: str = "phone", message: str | None = None, seconds=900.0
     ) -> Generation | StoredAnswer:
-        return await self.stream(Send(chat_id, self.user, session, content, message, new_id(), seconds))
+        return await self.stream(Send(chat_id, self.user, session, content, message, seconds))
 
     async def ask(self, chat_id: str, content: str = "hello", **more) -> Client:
         """Send a message and receive the whole answer, as the POST's client does."""

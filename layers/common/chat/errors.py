@@ -141,8 +141,10 @@ class RateLimited(ChatError):
 
     code, status, title = "rate_limited", 429, "Too many requests"
 
-    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+    def __init__(self, detail: str, retry_after_seconds: int, limit: str = "other") -> None:
         super().__init__(detail)
+        self.limit = limit
+        """Which limit, as one word for operators."""
         self.retry_after_seconds = max(1, retry_after_seconds)
 
     @property

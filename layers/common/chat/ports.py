@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from chat.answer import Answer, Event
 from chat.model import (
@@ -254,21 +254,72 @@ class AI(Protocol):
         ...
 
 
+class Probe(NamedTuple):
+    """What one round trip to a store took; None when it did not answer."""
+
+    milliseconds: float | None
+
+    @property
+    def is_well(self) -> bool:
+        return self.milliseconds is not None
+
+
+Fallback = Literal[
+    "checkpoint_missed",
+    "final_parked",
+    "final_lost",
+    "follow_from_mysql",
+    "follow_blind",
+    "redis_away",
+    "limits_off",
+]
+"""A way around something that is away: MySQL did not take a partial text; it did not take the end, which Redis then
+kept, or nobody; a follower goes on from MySQL, or without it; Redis did not answer; limits were not checked."""
+
+
 class Journal(Protocol):
-    """Hears what happens in an answer's life, for logs and metrics. Never raises or blocks, never sees a text."""
+    """Hears what happens in an answer's life, for logs and metrics. Never raises or waits, never sees a text."""
 
-    def started(self, answer: Answer, user_id: str, request_id: str) -> None: ...
+    def counted(self, active: int) -> None:
+        """So many answers run in all processes, as Redis has just said."""
+        ...
 
-    def first_delta(self, answer: Answer, milliseconds: float) -> None: ...
+    def started(self, answer: Answer, user_id: str, redis_milliseconds: float) -> None:
+        """The answer is registered, which took so long, and the AI is asked next."""
+        ...
 
-    def ended(self, answer: Answer, user_id: str, request_id: str, milliseconds: float) -> None: ...
+    def first_delta(self, answer: Answer, user_id: str, milliseconds: float) -> None:
+        """The first text came, so long after the request."""
+        ...
+
+    def ended(self, answer: Answer, user_id: str, milliseconds: float) -> None:
+        """The end is stored and delivered; without an ending someone else had ended the answer before."""
+        ...
 
     def cancelled(
-        self, chat_id: str, message_id: str | None, session_id: str, outcome: str, milliseconds: float
-    ) -> None: ...
+        self,
+        chat_id: str,
+        message_id: str | None,
+        user_id: str | None,
+        session_id: str,
+        outcome: str,
+        milliseconds: float,
+    ) -> None:
+        """A cancel was answered; without a message id the message had not arrived."""
+        ...
 
-    def reaped(self, answer: StoredAnswer, ending: str) -> None: ...
+    def reaped(self, answer: StoredAnswer, ending: str) -> None:
+        """The answer of a dead owner was ended: `parked` with the end that it had left, else `interrupted`."""
+        ...
 
-    def fallback(self, what: str, message_id: str) -> None:
-        """A way around something that is away was taken: `what` is one of a few fixed words."""
+    def limited(self, chat_id: str, user_id: str, session_id: str, limit: str) -> None:
+        """A message was refused; `limit` is one of a few fixed words."""
+        ...
+
+    def fallback(self, what: Fallback, message_id: str | None = None) -> None:
+        """A way around was taken, by one answer or by the whole process."""
+        ...
+
+    def probed(self, redis: Probe, mysql: Probe, active: int | None) -> None:
+        """Both stores were asked how they are."""
         ...

@@ -72,6 +72,19 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """Under which name this process is watched, and how much it says."""
+
+    service: str
+    """The function's short name: a dimension of every metric."""
+    namespace: str
+    level: str
+    """A level of Python's logging."""
+    user_key: Secret | None = None
+    """With it users appear under the same pseudonym in all processes, without it in one process only."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of the service; `ai` only where a function answers."""
 
@@ -86,6 +99,7 @@ class Settings:
     deadline_margin_seconds: float
     max_concurrency: int
     """How many requests one process serves at once."""
+    telemetry: TelemetrySettings
     ai: AISettings | None = field(default=None)
 
     @classmethod
@@ -111,6 +125,7 @@ class Settings:
             heartbeat_seconds=env.seconds("CHAT_HEARTBEAT_SECONDS", 15),
             deadline_margin_seconds=env.seconds("CHAT_DEADLINE_MARGIN_SECONDS", 5),
             max_concurrency=env.whole("AWS_LAMBDA_MAX_CONCURRENCY", 1, least=1),
+            telemetry=_read_telemetry(env),
             ai=_read_ai(env) if with_ai else None,
         )
 
@@ -201,6 +216,25 @@ def _read_auth(env: _Environment) -> AuthSettings:
         raise SettingsError(f"CHAT_JWT_ALGORITHMS: {unknown[0]!r} does not go with this kind of key")
     return AuthSettings(
         mode, jwks_url, secret, algorithms, env.required("CHAT_JWT_ISSUER"), env.required("CHAT_JWT_AUDIENCE")
+    )
+
+
+_LEVELS = {"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}
+"""Lambda's words for levels that Python calls otherwise."""
+
+
+def _read_telemetry(env: _Environment) -> TelemetrySettings:
+    name, word = "AWS_LAMBDA_LOG_LEVEL", env.text("AWS_LAMBDA_LOG_LEVEL")
+    if word is None:  # the platform would drop what is below its own level
+        name, word = "POWERTOOLS_LOG_LEVEL", env.text("POWERTOOLS_LOG_LEVEL") or "INFO"
+    level = _LEVELS.get(word.upper(), word.upper())
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+        raise SettingsError(f"{name} must be DEBUG, INFO, WARN, ERROR or CRITICAL")
+    return TelemetrySettings(
+        service=env.text("POWERTOOLS_SERVICE_NAME") or env.text("AWS_LAMBDA_FUNCTION_NAME") or "aiva",
+        namespace=env.text("POWERTOOLS_METRICS_NAMESPACE") or "aiva",
+        level=level,
+        user_key=env.secret("CHAT_USER_HASH_KEY"),
     )
 
 

@@ -16,7 +16,8 @@ from chat.adapters.mysql.engine import open_engine
 from chat.adapters.redis.connection import opener
 from chat.adapters.redis.limits import RedisLimits
 from chat.adapters.redis.live import RedisLive
-from chat.adapters.unheard import Unheard
+from chat.adapters.telemetry.journal import LoggingJournal
+from chat.adapters.telemetry.logs import log_everything
 from chat.ports import Journal
 from chat.settings import Settings, SettingsError
 from chat.use_cases.cancel import CancelAnswer
@@ -38,6 +39,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def write_logs(settings: Settings) -> None:
+    """Make the whole process write its logs as lines of JSON; for whoever owns the process."""
+    log_everything(settings.telemetry)
+
+
 @dataclass(frozen=True, slots=True)
 class Stores:
     """What every function has open, and how it is closed."""
@@ -57,12 +63,13 @@ class Stores:
 
 def open_stores(settings: Settings) -> Stores:
     """Build the adapters of both stores; nothing connects yet."""
-    journal = Unheard()
+    journal = LoggingJournal(settings.telemetry)
     chats = SqlChats(open_engine(settings.mysql_url, settings.max_concurrency))
     live = RedisLive(
-        opener(settings.redis_url), settings.session_ttl_seconds, lambda: journal.fallback("redis_away", "")
+        *(opener(settings.redis_url), settings.session_ttl_seconds),
+        *(lambda: journal.fallback("redis_away"), journal.counted),
     )
-    service = Service(settings, token_verifier(settings.auth), Health(chats, live))
+    service = Service(settings, token_verifier(settings.auth), Health(chats, live, journal))
     return Stores(settings, chats, live, journal, Reap(chats, live, journal, now), service)
 
 
@@ -90,7 +97,7 @@ def stream_chat(settings: Settings) -> Starlette:
     stores = open_stores(settings)
     client = open_client(ai)
     budget = Budget(ai.context_tokens, ai.max_output_tokens, settings.deadline_margin_seconds)
-    limits = RedisLimits(stores.live.pipe, settings.limits, lambda: stores.journal.fallback("limits_off", ""))
+    limits = RedisLimits(stores.live.pipe, settings.limits, lambda: stores.journal.fallback("limits_off"))
     stream = StreamAnswer(
         *(stores.chats, stores.live, limits, OpenAI(ai, client)),
         *(stores.reap, stores.journal, budget, now),

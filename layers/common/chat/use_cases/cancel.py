@@ -75,7 +75,7 @@ class CancelAnswer:
             outcome = await self._stop(answer, session_id)
         milliseconds = (self.now() - began).total_seconds() * 1000
         message_id = answer.identity.message_id if answer else None
-        self.journal.cancelled(chat_id, message_id, session_id, type(outcome).__name__, milliseconds)
+        self.journal.cancelled(chat_id, message_id, user_id, session_id, type(outcome).__name__, milliseconds)
         return outcome
 
     async def _authorize(self, chat_id: str, user_id: str | None, session_id: str) -> None:

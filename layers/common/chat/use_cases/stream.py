@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 
 from chat.answer import Answer, Event
 from chat.context import BYTES_PER_TOKEN, estimate_input, estimate_tokens, fit
-from chat.errors import AnswerFailed, FailureCode, StorageUnavailable, StreamInProgress
+from chat.errors import AnswerFailed, FailureCode, RateLimited, StorageUnavailable, StreamInProgress
 from chat.model import (
     Busy,
     Ending,
@@ -35,6 +35,7 @@ from chat.model import (
 )
 from chat.ports import AI, Chats, Finish, Journal, Limits, Live, LiveAnswer, Piece, Reasoning, Sources, Text
 from chat.replay import replay
+from chat.trace import tracing
 from chat.use_cases.reap import CHECKPOINT_SECONDS, Reap
 
 Deliver = Callable[[Sequence[Event], bool], None]
@@ -59,7 +60,6 @@ class Send:
     session_id: str
     content: str
     user_message_id: str | None
-    request_id: str
     seconds_left: float
     """Until the platform ends this request."""
 
@@ -96,7 +96,11 @@ class StreamAnswer:
         """
         user_message_id = send.user_message_id or new_id()
         place = Place(self.limits, send.user_id, f"{send.chat_id}:{user_message_id}")
-        await place.take(int(send.seconds_left) + 1, estimate_tokens(send.content) + self.budget.output_tokens)
+        try:
+            await place.take(int(send.seconds_left) + 1, estimate_tokens(send.content) + self.budget.output_tokens)
+        except RateLimited as error:
+            self.journal.limited(send.chat_id, send.user_id, send.session_id, error.limit)
+            raise
         try:
             for _ in range(ATTEMPTS):
                 generation = Generation(self, send, user_message_id, place)
@@ -175,6 +179,11 @@ class Generation:
 
     async def run(self, deliver: Deliver) -> None:
         """Generate, store, and deliver everything; returns when nothing of the answer runs any more."""
+        who = self.answer.identity
+        with tracing(chatId=who.chat_id, messageId=who.message_id):
+            await self._run(deliver)
+
+    async def _run(self, deliver: Deliver) -> None:
         self._deliver = deliver
         keeper = asyncio.create_task(self._keep())
         try:
@@ -192,9 +201,10 @@ class Generation:
 
     async def _generate(self) -> Ending:
         self._emit([self.answer.begin()])
-        self._case.journal.started(self.answer, self._send.user_id, self._send.request_id)
+        before = self._milliseconds()
         if await self._line.register(self._opened.is_first):
             self.cancel()
+        self._case.journal.started(self.answer, self._send.user_id, self._milliseconds() - before)
         if self._stopped is not None:
             return self._stop_ending()
         return await self._listen()
@@ -210,11 +220,11 @@ class Generation:
         except TimeoutError:
             return self._stop_ending()
         except AnswerFailed as failure:
-            log.warning("the AI failed", extra={"code": failure.code, "detail": failure.detail, **self._ids()})
+            log.warning("the AI failed", extra={"code": failure.code, "detail": failure.detail})
             return Ending(Status.FAILED, None, failure.code)
         except Exception:
             # The answer must end, and be stored, whatever went wrong; the fault is ours and is logged.
-            log.exception("an answer failed", extra=self._ids())
+            log.exception("an answer failed")
             return Ending(Status.FAILED, None, FailureCode.INTERNAL_ERROR)
         finally:
             self._scope = None
@@ -238,7 +248,7 @@ class Generation:
         if events:
             self._emit(events)
         if is_first and self.answer.characters:
-            self._case.journal.first_delta(self.answer, self._milliseconds())
+            self._case.journal.first_delta(self.answer, self._send.user_id, self._milliseconds())
 
     async def _keep(self) -> None:
         """Write the partial text and a sign of life every few seconds."""
@@ -277,7 +287,7 @@ class Generation:
             last = answer.end(ending, usage, is_saved)
             await self._line.conclude()
             self._emit(last)
-        self._case.journal.ended(answer, self._send.user_id, self._send.request_id, self._milliseconds())
+        self._case.journal.ended(answer, self._send.user_id, self._milliseconds())
 
     async def _store(self, final: FinalRecord) -> tuple[bool, StoredAnswer | None]:
         """Return whether MySQL has it; and, if someone else ended this answer first, what is stored instead."""
@@ -320,7 +330,3 @@ class Generation:
 
     def _milliseconds(self) -> float:
         return (time.monotonic() - self._began) * 1000
-
-    def _ids(self) -> dict[str, str]:
-        who = self.answer.identity
-        return {"requestId": self._send.request_id, "chatId": who.chat_id, "messageId": who.message_id}

@@ -24,7 +24,7 @@ from chat.web.bodies import content_field, read_json, text_field, uuid_field
 from chat.web.events import EventStream
 from chat.web.health import Health
 from chat.web.identity import TokenVerifier, identify_caller, identify_canceller, identify_user
-from chat.web.problems import UnknownErrors, exception_handlers, request_id
+from chat.web.problems import UnknownErrors, exception_handlers
 from chat.web.requests import LastEventId, idempotency_key, last_event_id, path_uuid, query_uuid
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -101,7 +101,6 @@ def stream_routes(service: Service, stream: StreamAnswer, follow: FollowAnswer) 
         content = content_field(body, settings.max_content_chars)
         message = Send(
             *(chat_id, caller.user_id, caller.session_id, content, uuid_field(body, "userMessageId")),
-            request_id=request_id(request.scope),
             seconds_left=seconds_left(request),
         )
         found = await stream(message)

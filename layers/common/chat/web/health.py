@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chat.errors import StorageUnavailable
-from chat.ports import Chats, Live
+from chat.ports import Chats, Journal, Live, Probe
 
 FRESH_SECONDS = 1.0
 PROBE_SECONDS = 2.0
@@ -21,6 +21,7 @@ class Health:
 
     chats: Chats
     live: Live
+    journal: Journal
     _report: dict[str, Any] = field(default_factory=dict)
     _probed_at: float = float("-inf")
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -37,15 +38,24 @@ class Health:
         redis, mysql, active = await asyncio.gather(
             _timed(self.live.ping), _timed(self.chats.ping), self.live.count_active()
         )
-        is_well = redis["ok"] and mysql["ok"]
-        return {"status": "ok" if is_well else "degraded", "redis": redis, "mysql": mysql, "activeStreams": active or 0}
+        self.journal.probed(redis, mysql, active)
+        return {
+            "status": "ok" if redis.is_well and mysql.is_well else "degraded",
+            "redis": _document(redis),
+            "mysql": _document(mysql),
+            "activeStreams": active or 0,
+        }
 
 
-async def _timed(ping: Callable[[], Awaitable[None]]) -> dict[str, Any]:
+def _document(probe: Probe) -> dict[str, Any]:
+    return {"ok": probe.is_well, "latencyMs": probe.milliseconds}
+
+
+async def _timed(ping: Callable[[], Awaitable[None]]) -> Probe:
     began = time.monotonic()
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             await ping()
     except (StorageUnavailable, TimeoutError):
-        return {"ok": False, "latencyMs": None}
-    return {"ok": True, "latencyMs": round((time.monotonic() - began) * 1000, 1)}
+        return Probe(None)
+    return Probe(round((time.monotonic() - began) * 1000, 1))

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import traceback
-from collections.abc import Iterator
-from pathlib import PurePath
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,7 +17,9 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from chat.errors import ChatError, MethodNotAllowed, NotFound, PayloadTooLarge
+from chat.faults import describe
 from chat.model import new_id
+from chat.trace import tracing
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -108,7 +107,8 @@ class UnknownErrors:
             await send(message)
 
         try:
-            await self._app(scope, receive, watch)
+            with tracing(requestId=request_id(scope)):
+                await self._app(scope, receive, watch)
         # The last boundary before the platform: whatever is left must become a response.
         except Exception as error:
             if has_started or scope["type"] != "http":
@@ -121,28 +121,3 @@ def _last_answer(scope: Scope, error: Exception) -> Response:
         return problem(error, request_id(scope))
     logger.error("unknown error in request %s: %s", request_id(scope), describe(error))
     return problem(ChatError("Something went wrong on our side."), request_id(scope))
-
-
-def describe(error: BaseException) -> str:
-    """Say on one line what was raised and where, never in the error's own words.
-
-    Those may quote a message, a token or a URL with a password, as the database driver's do.
-    """
-    return " caused by ".join(f"{type(one).__qualname__} at {_place(one)}" for one in _chain(error))
-
-
-def _place(error: BaseException) -> str:
-    frames = [
-        f"{PurePath(frame.f_code.co_filename).name}:{line} {frame.f_code.co_name}"
-        for frame, line in traceback.walk_tb(error.__traceback__)
-    ]
-    return " > ".join(frames[-8:]) or "an unknown place"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(5):
-        if error is None:
-            return
-        yield error
-        inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__
-        error = inner or (None if error.__suppress_context__ else error.__context__)

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 from chat.settings import SettingsError, is_reference
 
-REFERABLE = ("REDIS_URL", "MYSQL_URL", "OPENAI_API_KEY", "CHAT_JWT_SECRET")
+REFERABLE = ("REDIS_URL", "MYSQL_URL", "OPENAI_API_KEY", "CHAT_JWT_SECRET", "CHAT_USER_HASH_KEY")
 MAX_AGE_SECONDS = 900
 """How long a value is used before it is read again, when somebody asks for it."""
 RENEW_SECONDS = 10.0

@@ -98,7 +98,8 @@ class RedisLimits:
         if isinstance(reply, ResponseError):
             self._on_away()
         elif reply[0]:
-            raise RateLimited(REASONS[reply[0].decode()], int(reply[1]))
+            limit = reply[0].decode()
+            raise RateLimited(REASONS[limit], int(reply[1]), limit)
 
     async def settle(self, user_id: str, member: str, tokens: int) -> None:
         if not self._is_on:

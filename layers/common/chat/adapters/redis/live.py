@@ -37,11 +37,18 @@ return 1
 class RedisLive:
     """One for each process: one pipelined connection and one subscription for all its answers and followers."""
 
-    def __init__(self, open_connection: Open, kept_seconds: int, on_away: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        open_connection: Open,
+        kept_seconds: int,
+        on_away: Callable[[], None] = lambda: None,
+        on_counted: Callable[[int], None] = lambda active: None,
+    ) -> None:
         self.pipe = Pipe(open_connection, on_away)
         self.subscription = Subscription(open_connection)
         self.beat = Beat(self.pipe)
         self.kept_seconds = kept_seconds
+        self.on_counted = on_counted
 
     async def close(self) -> None:
         """Close both connections."""
@@ -90,7 +97,7 @@ class RedisLive:
 
     async def count_active(self) -> int | None:
         try:
-            (count,) = await self.pipe.run(("ZCOUNT", keys.ACTIVE, time.time() - LEASE_SECONDS, "+inf"))
+            (count,) = await self.pipe.run(_count_command())
         except RedisAway:
             return None
         return count if isinstance(count, int) else None
@@ -139,15 +146,18 @@ class RedisLiveAnswer:
         who, now = self._answer.identity, time.time()
         session = ("user", self._user_id, "active", who.message_id, "since", now, "seen", now)
         try:
-            *_, waiting = await self._live.pipe.run(
+            *_, active, waiting = await self._live.pipe.run(
                 self._lease_command(),
                 ("HSET", self._session, *session),
                 ("EXPIRE", self._session, self._live.kept_seconds),
                 ("ZADD", keys.ACTIVE, now, who.message_id),
+                _count_command(),
                 self._poll_command(),
             )
         except RedisAway:
             return False
+        if isinstance(active, int):
+            self._live.on_counted(active)
         moment = asyncio.get_running_loop().time()
         self._next_poll = moment + POLL_SECONDS
         self._next_lease = moment + LEASE_REFRESH_SECONDS
@@ -247,6 +257,10 @@ class RedisLiveAnswer:
 
 def _ignore(_: Any) -> None:
     return
+
+
+def _count_command() -> Command:
+    return ("ZCOUNT", keys.ACTIVE, time.time() - LEASE_SECONDS, "+inf")
 
 
 def _note(by_session: str) -> str:
