@@ -13,6 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 _DAY = datetime.timedelta(days=1)
+_USES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    **dict.fromkeys(_USES, False), key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False
+)
 
 
 class Authority:
@@ -23,8 +27,8 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
         constraints = x509.BasicConstraints(ca=True, path_length=0)
-        self._certificate = self._builder(self._name, self._key).add_extension(constraints, critical=True)
-        signed = self._sign(self._certificate)
+        builder = self._builder(self._name, self._key).add_extension(constraints, critical=True)
+        signed = self._sign(builder.add_extension(_SIGNS_CERTIFICATES, critical=True))
         self.path = folder / "authority.pem"
         self.path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
@@ -51,8 +55,12 @@ class Authority:
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
+        identifier = x509.SubjectKeyIdentifier.from_public_key
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder()
+            .add_extension(identifier(key.public_key()), critical=False)
+            .add_extension(authority, critical=False)
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key.public_key())

@@ -74,9 +74,9 @@ class Endpoint:
         try:
             return await self._client.send(request, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            return AnswerFailed(FailureCode.AI_UNAVAILABLE, type(error).__name__)
+            return AnswerFailed(FailureCode.AI_UNAVAILABLE, type(error.__cause__ or error).__name__)
         except httpx.TransportError as error:
-            raise AnswerFailed(FailureCode.AI_UNAVAILABLE, type(error).__name__) from None
+            raise AnswerFailed(FailureCode.AI_UNAVAILABLE, type(error.__cause__ or error).__name__) from None
 
     async def _renewed_key(self) -> bool:
         """Tell whether there is another key to be tried."""
