@@ -71,8 +71,8 @@ def streamed(body: bytes) -> tuple[dict, str]:
 
 
 def text(stream: str) -> str:
-    blocks = [block for block in stream.split("\n\n") if block and "\nevent:" not in block]
-    return "".join(json.loads(block.split("data: ", 1)[1])["delta"] for block in blocks)
+    blocks = [block for block in stream.split("\n\n") if block.startswith("data: ")]  # the others have a name
+    return "".join(json.loads(block.splitlines()[0].removeprefix("data: "))["delta"] for block in blocks)
 
 
 @pytest.fixture

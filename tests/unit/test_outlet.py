@@ -31,11 +31,11 @@ async def test_events_arrive_as_they_come_and_framed():
     pump = asyncio.create_task(outlet.pump(client.send))
     outlet.put([delta(1, "a"), Event(2, "sources", "{}")])
     await client.got.wait()
-    assert client.received == b'id: m:1\ndata: {"delta":"a"}\n\nid: m:2\nevent: sources\ndata: {}\n\n'
+    assert client.received == b'data: {"delta":"a"}\nid: m:1\n\nevent: sources\ndata: {}\nid: m:2\n\n'
     outlet.put([Event(0, "done", "{}")], with_ids=False)
     outlet.close()
     await pump
-    assert client.received.endswith(b"id: m:done\nevent: done\ndata: {}\n\n")
+    assert client.received.endswith(b"event: done\ndata: {}\nid: m:done\n\n")
 
 
 async def test_a_quiet_answer_sends_comments():

@@ -23,14 +23,19 @@ HEADERS = {
 
 
 def frame(events: Iterable[Event], message_id: str, with_ids: bool = True) -> bytes:
-    """Encode events one after the other; the last event of an answer always carries its id."""
+    """Encode events one after the other; the last event of an answer always carries its id.
+
+    The id is an event's last line: some clients (fetch-event-source) remember it as soon as they have read it, and a
+    connection that breaks in the middle of the event would lose the rest of it.
+    """
     lines: list[str] = []
     for number, name, data in events:
-        if number == 0:
-            lines.append(f"id: {message_id}:done\n")
-        elif with_ids:
-            lines.append(f"id: {message_id}:{number}\n")
         if name:
             lines.append(f"event: {name}\n")
-        lines.append(f"data: {data}\n\n")
+        if number == 0:
+            lines.append(f"data: {data}\nid: {message_id}:done\n\n")
+        elif with_ids:
+            lines.append(f"data: {data}\nid: {message_id}:{number}\n\n")
+        else:
+            lines.append(f"data: {data}\n\n")
     return "".join(lines).encode()
