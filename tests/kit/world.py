@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from chat.answer import Event
 from chat.model import StoredAnswer, new_id
-from chat.ports import AI, Chats, Limits, Live
+from chat.ports import AI, Chats, Journal, Limits, Live
 from chat.use_cases.cancel import CancelAnswer, Target
 from chat.use_cases.create import CreateChat
 from chat.use_cases.follow import FollowAnswer, Following, Wanted
@@ -95,13 +95,14 @@ class World:
         silence_seconds: float = 0.01,
         away_seconds: float = 0,
         patience_seconds: float = 2,
+        journal: Journal | None = None,
     ) -> None:
         self.clock = Clock()
         self.chats = chats
         self.live = live or MemoryLive()
         self.ai = ai or ScriptedAI()
         self.limits = limits or NoLimits()
-        self.notes = Notes()
+        self.notes = journal or Notes()
         self.reap = Reap(self.chats, self.live, self.notes, self.clock)
         self.create = CreateChat(self.chats, self.clock)
         budget = Budget(1000, 100, 5, checkpoint_seconds, store_seconds)

@@ -31,6 +31,9 @@ class StandardOutput(logging.StreamHandler[TextIO]):
     def stream(self) -> TextIO:  # type: ignore[override]
         return sys.stdout
 
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Lose the line: a log that cannot be written stops no answer, and what logging says then is not JSON."""
+
 
 class JsonLines(LambdaPowertoolsFormatter):
     """Powertools' lines, with the ids of the running task, and errors told by kind and place.

@@ -1,0 +1,295 @@
+"""What an answer's life leaves in the log, and in CloudWatch."""
+
+import asyncio
+import hashlib
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from chat.adapters.telemetry import names
+from chat.adapters.telemetry.journal import LoggingJournal
+from chat.answer import Answer
+from chat.errors import AnswerFailed, FailureCode, RateLimited
+from chat.model import Identity, Status, new_id
+from chat.ports import Finish, Probe, Usage
+from chat.settings import Secret, TelemetrySettings
+from chat.trace import ids, tracing
+from tests.kit.ai import ScriptedAI
+from tests.kit.chats import MemoryChats
+from tests.kit.live import NoLimits
+from tests.kit.log_lines import dimensions, metrics, of, parse
+from tests.kit.waiting import until
+from tests.kit.world import World
+
+LIFE = [names.STARTED, names.FIRST_DELTA, names.ENDED]
+
+
+def settings(**changes) -> TelemetrySettings:
+    return TelemetrySettings(**{"service": "stream_chat", "namespace": "tests", "level": "INFO", **changes})
+
+
+@pytest.fixture
+def journal() -> LoggingJournal:
+    return LoggingJournal(settings())
+
+
+@pytest.fixture
+def lines(capsys):
+    return lambda: parse(capsys.readouterr().out)
+
+
+def world_of(journal, *script, **more) -> World:
+    return World(MemoryChats(), ai=ScriptedAI(*script), journal=journal, **more)
+
+
+async def test_an_answer_is_one_line_at_its_start_one_at_its_first_text_and_one_at_its_end(journal, lines):
+    world = world_of(journal, "안녕", "하세요", Usage(7, 5), Finish("stop"))
+    journal.counted(4)
+    with tracing(requestId="request-1"):
+        client = await world.ask(await world.new_chat())
+    found = lines()
+    assert [line["message"] for line in found] == LIFE
+    who = {key: client.start[key] for key in ("chatId", "messageId", "userMessageId", "sessionId")}
+    for line in found:
+        assert {key: line[key] for key in who} == who
+        assert (line["requestId"], line["service"], line["level"]) == ("request-1", "stream_chat", "INFO")
+        assert line["user"] == found[0]["user"]
+    started, first, ended = (metrics(line) for line in found)
+    assert started.keys() == {"AnswerStarted", "ProcessStreams", "ActiveStreams", "RedisWait"}
+    assert (started["ProcessStreams"], started["ActiveStreams"]) == (1, 4)
+    assert first["FirstDelta"] <= ended["AnswerDuration"]
+    del ended["AnswerDuration"]
+    assert ended == {"AnswerCompleted": 1, "Deltas": 2, "InputTokens": 7, "OutputTokens": 5}
+    told = {key: found[2][key] for key in ("status", "finishReason", "characters", "usageEstimated")}
+    assert told == {"status": "completed", "finishReason": "stop", "characters": 5, "usageEstimated": False}
+
+
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.CANCELLED, Status.FAILED, Status.TIMEOUT])
+async def test_each_end_is_counted_under_its_own_name(status, journal, lines):
+    silence = asyncio.Event()
+    last = {
+        Status.COMPLETED: Finish("stop"),
+        Status.FAILED: AnswerFailed(FailureCode.AI_ERROR),
+    }.get(status, silence)
+    world = world_of(journal, "half", last)
+    chat_id = await world.new_chat()
+    client, task = await world.begin(chat_id, seconds=0.5 if status is Status.TIMEOUT else 900)
+    if status is Status.CANCELLED:
+        await client.has(2)
+        await world.cancel(chat_id)
+    await task
+    (line,) = of(lines(), names.ENDED)
+    assert line["status"] == status
+    assert {name for name in metrics(line) if name.startswith("Answer")} == {
+        "AnswerDuration",
+        names.ENDS[status].name,
+    }
+    assert line.get("errorCode") == {Status.FAILED: "ai_error", Status.TIMEOUT: "deadline"}.get(status)
+    assert line["level"] == ("WARNING" if status in (Status.FAILED, Status.TIMEOUT) else "INFO")
+
+
+async def test_sixteen_answers_at_once_have_each_its_own_ids_and_numbers(journal, lines):
+    """Invariant of issue 4: powertools' keys and metrics are the process's, ours are the answer's."""
+    gates = [asyncio.Event() for _ in range(16)]
+    chats, asked = MemoryChats(), {}
+
+    async def one(number: int) -> None:
+        script = [*["x"] * number, gates[number], "y", Usage(number, number), Finish("stop")]
+        world = World(chats, ai=ScriptedAI(*script), journal=journal)
+        world.user = f"user-{number}"
+        with tracing(requestId=f"request-{number}"):
+            client, task = await world.begin(await world.new_chat(), session=f"session-{number}")
+            asked[client.start["messageId"]] = number
+            await client.has(1 + number)
+        await task
+
+    tasks = [asyncio.create_task(one(number)) for number in range(16)]
+    await until(lambda: len(asked) == 16, "all answers run")
+    for gate in reversed(gates):
+        gate.set()
+    await asyncio.gather(*tasks)
+
+    found = lines()
+    assert len(found) == 16 * len(LIFE)
+    assert max(metrics(line)["ProcessStreams"] for line in of(found, names.STARTED)) == 16
+    for message_id, number in asked.items():
+        life = [line for line in found if line["messageId"] == message_id]
+        assert sorted(line["message"] for line in life) == sorted(LIFE)
+        assert {line["requestId"] for line in life} == {f"request-{number}"}
+        assert {line["sessionId"] for line in life} == {f"session-{number}"}
+        (ended,) = of(life, names.ENDED)
+        assert (ended["Deltas"], ended["InputTokens"], ended["characters"]) == (number + 1, number, number + 1)
+    assert len({line["user"] for line in found}) == 16
+
+
+async def test_a_delta_costs_no_line(journal, lines):
+    world = world_of(journal, *["word "] * 1000, Finish("stop"))
+    await world.ask(await world.new_chat())
+    found = lines()
+    assert len(found) == len(LIFE)
+    assert of(found, names.ENDED)[0]["Deltas"] == 1000
+
+
+async def test_a_cancel_is_a_line_of_its_own_with_its_latency(journal, lines):
+    world = world_of(journal, "half", asyncio.Event())
+    chat_id = await world.new_chat()
+    client, task = await world.begin(chat_id)
+    await client.has(2)
+    await world.cancel(chat_id)
+    await task
+    await world.cancel(chat_id)
+    world.ai.script = [Finish("stop")]
+    other = await world.ask(chat_id)
+    await world.cancel(chat_id, message_id=other.start["messageId"])
+    done, nothing, too_late = of(lines(), names.CANCEL)
+    assert (done["outcome"], done["messageId"]) == ("Cancelled", client.start["messageId"])
+    assert metrics(done) == {"CancelLatency": done["milliseconds"]}
+    for line in (nothing, too_late):
+        assert line["outcome"] == "NotActive"
+        assert not metrics(line), "what stopped nothing says nothing about how long stopping takes"
+
+
+async def test_an_answer_that_another_process_ended_is_counted_by_that_one_only(journal, lines):
+    answer = Answer(Identity("c", "m", "u", "s", "model"))
+    answer.begin()
+    stored = SimpleNamespace(identity=answer.identity)
+    journal.started(answer, "alice", 1)
+    journal.ended(answer, "alice", 10)
+    journal.reaped(stored, "interrupted")
+    journal.reaped(stored, "parked")
+    _, ended, interrupted, parked = lines()
+    assert ended["status"] == "taken over"
+    assert not {name for name in metrics(ended) if name.startswith("Answer")} - {"AnswerDuration"}
+    assert metrics(interrupted) == {"AnswerReaped": 1, "AnswerInterrupted": 1}
+    assert metrics(parked) == {"AnswerReaped": 1}
+
+
+async def test_a_refused_message_says_which_limit_it_met(journal, lines):
+    class Full(NoLimits):
+        async def admit(self, *args) -> None:
+            raise RateLimited("too many", 3, "minute")
+
+    world = world_of(journal, limits=Full())
+    with pytest.raises(RateLimited):
+        await world.send(await world.new_chat())
+    (line,) = lines()
+    assert (line["message"], line["limit"], metrics(line)) == (names.LIMITED, "minute", {"RateLimited": 1})
+    assert dimensions(line) == [["service"], ["service", "limit"]]
+
+
+def test_what_concerns_the_whole_process_carries_no_answers_ids(journal, lines):
+    """The task that keeps a connection was started by some request, whose ids it has inherited."""
+    with tracing(requestId="r", chatId="c", messageId="m"):
+        journal.fallback("redis_away")
+        journal.fallback("checkpoint_missed", "m")
+        journal.probed(Probe(1.5), Probe(None), 3)
+    away, missed, probed = lines()
+    for line in (away, probed):
+        assert not {"requestId", "chatId", "messageId"} & set(line)
+    assert (missed["requestId"], missed["messageId"]) == ("r", "m")
+    assert dimensions(missed) == [["service"], ["service", "what"]]
+    assert metrics(probed) == {"RedisHealthy": 1, "MysqlHealthy": 0, "RedisLatency": 1.5, "ActiveStreams": 3}
+
+
+def test_without_redis_a_start_says_nothing_of_redis(journal, lines):
+    answers = [Answer(Identity("c", f"m{number}", "u", "s", "model")) for number in range(2)]
+    journal.counted(9)
+    for answer in answers:
+        journal.started(answer, "alice", 500)
+    first, second = map(metrics, lines())
+    assert "ActiveStreams" in first and "RedisWait" in first
+    assert "ActiveStreams" not in second and "RedisWait" not in second
+
+
+def everything(journal: LoggingJournal) -> None:
+    """Let every event happen."""
+    answers = {status: Answer(Identity(new_id(), new_id(), new_id(), "phone", "model")) for status in names.ENDS}
+    for status, answer in answers.items():
+        answer.begin()
+        journal.counted(1)
+        journal.started(answer, "alice@example.com", 1)
+        journal.first_delta(answer, "alice@example.com", 2)
+        answer.ending, answer.usage = SimpleNamespace(status=status, finish_reason=None, error_code=None), Usage(1, 2)
+        journal.ended(answer, "alice@example.com", 3)
+    journal.cancelled(new_id(), new_id(), "alice@example.com", "phone", "Cancelled", 4)
+    journal.reaped(SimpleNamespace(identity=answer.identity), "interrupted")
+    journal.limited(new_id(), "alice@example.com", "phone", "minute")
+    journal.fallback("final_lost", new_id())
+    journal.probed(Probe(1), Probe(2), 3)
+
+
+def test_every_name_of_the_names_module_is_written_and_no_other(journal, lines):
+    everything(journal)
+    found = lines()
+    assert {line["message"] for line in found} == set(names.EVENTS)
+    assert {name for line in found for name in metrics(line)} == {metric.name for metric in names.METRICS}
+    units = {m["Name"]: m["Unit"] for line in found for m in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
+    assert units == {metric.name: metric.unit for metric in names.METRICS}
+
+
+def test_no_id_is_ever_a_dimension(journal, lines):
+    everything(journal)
+    assert {name for line in lines() for one in dimensions(line) for name in one} == {"service", "limit", "what"}
+
+
+def test_a_user_appears_under_a_keyed_pseudonym_only(capsys):
+    key = Secret("k" * 32)
+    outputs = []
+    for user_key in (key, key, Secret("other"), None, None):
+        journal = LoggingJournal(settings(user_key=user_key))
+        everything(journal)
+        outputs.append(capsys.readouterr().out)
+    users = [{line["user"] for line in parse(output) if "user" in line} for output in outputs]
+    assert [len(found) for found in users] == [1] * 5, "one user, one pseudonym within a process"
+    assert users[0] == users[1], "the same in every process that has the key"
+    assert len(set.union(*users)) == 4, "another key, or none, gives another"
+    plain = hashlib.sha256(b"alice@example.com").hexdigest()
+    for output in outputs:
+        assert "alice" not in output
+        assert plain[:12] not in output
+        assert "k" * 32 not in output
+
+
+async def test_no_text_of_a_message_is_ever_written(journal, capsys, caplog):
+    secret = "Meine Kontonummer ist 4711"
+    scripts = (
+        [secret, Finish("stop")],
+        [secret, AnswerFailed(FailureCode.AI_ERROR, "detail of ours")],
+        [secret, ValueError(secret)],
+    )
+    caplog.set_level(logging.DEBUG)
+    for script in scripts:
+        world = world_of(journal, *script)
+        await world.ask(await world.new_chat(), secret)
+    written = capsys.readouterr()
+    assert len(of(parse(written.out), names.ENDED)) == len(scripts)
+    assert "4711" not in written.out + written.err
+
+
+async def test_an_answers_ids_are_with_everything_that_happens_within_it_and_gone_afterwards(journal):
+    seen = []
+
+    class Curious(ScriptedAI):
+        async def answer(self, turns, max_tokens):
+            seen.append(dict(ids()))
+            async for batch in super().answer(turns, max_tokens):
+                yield batch
+
+    world = World(MemoryChats(), ai=Curious(), journal=journal)
+    client = await world.ask(await world.new_chat())
+    assert seen == [{"chatId": client.start["chatId"], "messageId": client.start["messageId"]}]
+    assert not ids()
+
+
+def test_a_standard_output_that_is_gone_stops_nothing(journal, monkeypatch, capfd):
+    class Closed:
+        def write(self, _):
+            raise BrokenPipeError
+
+        def flush(self):
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Closed())
+    journal.fallback("redis_away")
+    assert capfd.readouterr().err == "", "nothing but JSON is ever written, not even about that"
