@@ -1,5 +1,6 @@
 """TLS in front of a MySQL server that a test did not start, with certificates of the test's own."""
 
+import select
 import socket
 import ssl
 import threading
@@ -92,10 +93,7 @@ def _serve(client: socket.socket, target: tuple, context: ssl.SSLContext) -> Non
         client.sendall(_packet(server))
         server.sendall(_packet(client))
         with context.wrap_socket(client, server_side=True) as near, unverified.wrap_socket(server) as far:
-            back = threading.Thread(target=_pump, args=(far, near), daemon=True)
-            back.start()
-            _pump(near, far)
-            back.join()
+            _pass_on(near, far)
 
 
 def _packet(source: socket.socket) -> bytes:
@@ -104,10 +102,19 @@ def _packet(source: socket.socket) -> bytes:
     return header + source.recv(int.from_bytes(header[:3], "little"), socket.MSG_WAITALL)
 
 
-def _pump(source: ssl.SSLSocket, target: ssl.SSLSocket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
+def _pass_on(near: ssl.SSLSocket, far: ssl.SSLSocket) -> None:
+    """Pass bytes both ways in one thread: reading and writing one TLS connection from two is not allowed."""
+    while True:
+        ready = [end for end in (near, far) if end.pending()] or select.select([near, far], [], [])[0]
+        for source in ready:
+            target = far if source is near else near
+            source.setblocking(False)
+            try:
+                data = source.recv(65536)
+            except ssl.SSLWantReadError:
+                continue  # it was about the connection itself: TLS 1.3's tickets
+            finally:
+                source.setblocking(True)
+            if not data:
+                return
             target.sendall(data)
-    for end in (source, target):
-        with suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)

@@ -42,4 +42,4 @@ class QuietMySQL(MySQLDialect_pymysql):
         connection: PoolProxiedConnection | DBAPIConnection | None,
         cursor: DBAPICursor | None,
     ) -> bool:
-        return super().is_disconnect(e, connection, cursor) or (bool(e.args) and e.args[0] in READ_ONLY)
+        return super().is_disconnect(e, connection, cursor) or e.args[0] in READ_ONLY
