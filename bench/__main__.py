@@ -1,0 +1,126 @@
+"""`make bench`: everything side by side; see docs/performance.md.
+
+    python -m bench [--rounds N] [--peers NAME,NAME] [--skip first,cpu,many,cancel,cold,traffic] [--publish]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from bench import built, measures, node_client
+from bench.measures import AI, quantile
+from bench.peer import ROOT, Code, Peer, Running, hello, naive, node, ours, passthrough
+from bench.stores import Stores, open_stores
+
+PARTS = ("first", "cpu", "many", "cancel", "cold", "traffic")
+FIRST_TIMES, CANCEL_TIMES, SILENT_TIMES = 60, 15, 6
+
+Samples = dict[str, dict[str, list[float]]]
+"""By figure, by peer: a value for each round."""
+
+
+def peers_on(embedded: Stores, given: Stores | None) -> list[Peer]:
+    """Return what is measured, the floors first."""
+    found = [
+        Peer("raw", "floor: raw passthrough", passthrough("raw_passthrough")),
+        Peer("httpx", "floor: passthrough with httpx", passthrough("httpx_passthrough")),
+    ]
+    if node_client.is_there():
+        found.append(Peer("node", "Node.js, AWS's client", node(), can_cancel=False, can_share=False))
+    for stores, kind, where in ((embedded, "", ""), (given, "-servers", ", MySQL and Redis servers")):
+        if stores is not None:
+            found.append(Peer(f"naive{kind}", f"naive{where}", naive(stores), stores, flat_deltas=4_000))
+            found.append(Peer(f"ours{kind}", f"this service{where}", ours(stores), stores))
+    return found
+
+
+async def round_of(peers: list[Peer], ai: AI, skip: set[str], samples: Samples) -> None:
+    """Measure everything once, the peers taking turns."""
+    async with AsyncExitStack() as stack:
+        running: dict[str, Running] = {}
+        for peer in peers:
+            running[peer.name] = await peer.start(stack, ai.address, 4 if peer.can_share else 1, Code())
+        if "first" not in skip:
+            for name, values in (await measures.first_delta(running, FIRST_TIMES)).items():
+                samples["first_p50"][name].append(quantile(values, 0.5))
+                samples["first_p99"][name].append(quantile(values, 0.99))
+        if "cpu" not in skip:
+            for peer in peers:
+                samples["cpu_flat"][peer.name].append(await measures.cpu_flat(running[peer.name], peer.flat_deltas))
+            for peer in peers:
+                samples["cpu_paced"][peer.name].append(await measures.cpu_paced(running[peer.name]))
+        if "cancel" not in skip:
+            able = {peer.name: running[peer.name] for peer in peers if peer.can_cancel}
+            for figure, times, is_silent in (("cancel", CANCEL_TIMES, False), ("cancel_silent", SILENT_TIMES, True)):
+                for name, values in (await measures.cancel(able, ai, times, is_silent)).items():
+                    samples[f"{figure}_p50"][name].append(quantile(values, 0.5))
+                    samples[f"{figure}_p99"][name].append(quantile(values, 0.99))
+    if "many" not in skip:
+        for peer in peers:
+            if peer.can_share:
+                for figure, value in (await measures.many(peer, ai)).items():
+                    samples[figure][peer.name].append(value)
+
+
+async def cold_starts(peers: list[Peer], ai: AI, samples: Samples, times: int) -> None:
+    """Start everything that is deployed as a zip, with and without bytecode."""
+    greeting = Peer("hello", "FastAPI + Mangum hello world", hello())
+    plain = {peer.name: peer for peer in peers}
+    jobs: list[tuple[str, Peer, Code]] = []
+    for has_bytecode, figure in ((True, "cold_pyc"), (False, "cold_source")):
+        jobs.append((figure, greeting, await asyncio.to_thread(built.hello, has_bytecode)))
+        code = await asyncio.to_thread(built.ours, has_bytecode)
+        jobs += [(figure, plain[name], code) for name in ("raw", "httpx", "ours", "ours-servers") if name in plain]
+    if "node" in plain:
+        jobs.append(("cold_pyc", plain["node"], Code()))
+    for _ in range(times):
+        for figure, peer, code in jobs:
+            samples[figure][peer.name].append(await measures.cold(peer, ai, code))
+
+
+async def measure(rounds: int, only: set[str], skip: set[str]) -> Samples:
+    """Measure everything in as many rounds."""
+    samples: Samples = defaultdict(lambda: defaultdict(list))
+    async with AsyncExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="bench-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        ai = await stack.enter_async_context(measures.running_ai(sys.executable, ROOT))
+        embedded = await stack.enter_async_context(open_stores(folder, None, None))
+        redis, mysql = os.environ.get("REDIS_URL"), os.environ.get("MYSQL_URL")
+        given = await stack.enter_async_context(open_stores(folder, redis, mysql)) if redis and mysql else None
+        peers = [peer for peer in peers_on(embedded, given) if not only or peer.name in only]
+        if "cold" not in skip:
+            await cold_starts(peers, ai, samples, rounds)
+        for number in range(rounds):
+            began = time.monotonic()
+            await round_of(peers, ai, skip, samples)
+            print(f"round {number + 1} of {rounds}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peers", default="")
+    parser.add_argument("--skip", default="")
+    arguments = parser.parse_args()
+    only, skip = (set(filter(None, text.split(","))) for text in (arguments.peers, arguments.skip))
+    samples = asyncio.run(measure(arguments.rounds, only, skip))
+    import statistics
+    for figure, values in samples.items():
+        print(figure)
+        for name, numbers in values.items():
+            print(f"   {name:16} {statistics.median(numbers):10.2f}  {[round(n, 2) for n in numbers]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""One answer as the client sees it: when it was asked for, when each delta came, when it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+
+_STAMP = re.compile(rb'"(?:content|delta)\\?":\s*\\?"([0-9a-f]{16}) ')
+
+
+class Ask:
+    """Takes the bytes of one response as they come."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.began_ns = time.monotonic_ns()
+        self.first: asyncio.Future[int] = loop.create_future()
+        """When the first delta came."""
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self.delays_ns: list[int] = []
+        """How long each delta was on its way from the AI; only while `is_timed`."""
+        self.deltas = 0
+        self.is_timed = False
+        self.head = b""
+        """What came before the first delta."""
+
+    def take(self, data: bytes) -> None:
+        """Note what has come."""
+        if self.first.done() and not self.is_timed:
+            return
+        now = time.monotonic_ns()
+        stamps = _STAMP.findall(data)
+        if not self.first.done():
+            self.head += data
+            if stamps:
+                self.first.set_result(now)
+        if self.is_timed:
+            self.delays_ns.extend([now - int(stamp, 16) for stamp in stamps])
+            self.deltas += len(stamps)
+
+    def end(self, error: Exception | None = None) -> None:
+        """Note the end."""
+        if not self.ended.done():
+            self.ended.set_result(None)
+        if not self.first.done():
+            self.first.set_exception(error or RuntimeError(f"no delta came: {self.head[:300]!r}"))
+            self.first.exception()  # seen, where nobody waits for it
