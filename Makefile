@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PYTHONPATH := layers/common
 
-.PHONY: run test lint lock clean
+.PHONY: run test lint lock openapi clean
 
 run: $(VENV)/.run  ## everything on http://localhost:8000
 	@exec $(BIN)/python -m local $(ARGS)
@@ -15,7 +15,10 @@ test: $(VENV)/.dev  ## all tests; with REDIS_URL and MYSQL_URL set, on those ser
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy layers/common functions local migrations deploy
+	$(BIN)/mypy layers/common functions local migrations deploy openapi
+
+openapi: $(VENV)/.dev  ## docs/openapi.json, from the code
+	$(BIN)/python -m openapi
 
 lock: $(VENV)/.dev  ## pin the dependencies anew, with hashes
 	for file in layers/common/requirements migrations/requirements local/requirements deploy/requirements requirements-dev; do \

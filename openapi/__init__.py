@@ -1,0 +1,1 @@
+"""Makes docs/openapi.json from the code; used at development time only."""

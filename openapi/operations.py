@@ -1,0 +1,211 @@
+"""What each route takes and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from chat.errors import (
+    ChatError,
+    ChatNotFound,
+    Forbidden,
+    IdempotencyConflict,
+    InvalidContent,
+    InvalidRequest,
+    PayloadTooLarge,
+    RateLimited,
+    StorageUnavailable,
+    StreamInProgress,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
+from chat.use_cases.cancel import Cancelling, NotActive
+from chat.web.api import describe
+from openapi.events import CHAT_ID, MESSAGE_ID, USER_MESSAGE_ID, examples, item_schema
+from openapi.problems import responses
+from openapi.schemas import EVENT_ID, KEY, NAME, UUID, Schema, ref
+
+Operation = dict[str, Any]
+Problems = Sequence[type[ChatError]]
+
+TAGS = [
+    {"name": "create_chat", "description": "The function that creates chats."},
+    {"name": "stream_chat", "description": "The function that streams answers."},
+    {"name": "cancel_stream", "description": "The function that cancels answers."},
+    {"name": "health", "description": "Every function has it."},
+]
+
+IDENTITY: Problems = (InvalidRequest, Unauthenticated, Forbidden, StorageUnavailable)
+BODY: Problems = (PayloadTooLarge, UnsupportedMediaType)
+USER: list[dict[str, list[str]]] = [{"token": []}, {"user": []}]
+
+
+def parameter(name: str, place: str, schema: Schema, description: str, is_required: bool = False) -> dict[str, Any]:
+    """Return a parameter; a path's is always required."""
+    return {
+        "name": name,
+        "in": place,
+        "required": is_required or place == "path",
+        "description": description,
+        "schema": schema,
+    }
+
+
+CHAT = parameter("chatId", "path", UUID, "The chat.")
+SESSION = parameter("X-Session-Id", "header", NAME, "One device or tab of the user.", True)
+LAST_EVENT = [
+    parameter("Last-Event-ID", "header", EVENT_ID, "The id of the last event received: what came after it is sent."),
+    parameter("lastEventId", "query", EVENT_ID, "The same, for clients that cannot set the header, which comes first."),
+]
+WHICH = [
+    parameter("messageId", "query", UUID, "Follow this answer. Not together with `userMessageId`."),
+    parameter("userMessageId", "query", UUID, "Follow the newest answer to this message."),
+]
+
+
+def body(schema: str, is_required: bool, **named: Any) -> dict[str, Any]:
+    """Return a request's body."""
+    content = {"schema": ref(schema), "examples": {name: {"value": value} for name, value in named.items()}}
+    return {"required": is_required, "content": {"application/json": content}}
+
+
+def answers(description: str, schema: Schema, **named: Any) -> dict[str, Any]:
+    """Return a response in JSON."""
+    content = {"schema": schema, "examples": {name: {"value": value} for name, value in named.items()}}
+    return {"description": description, "content": {"application/json": content}}
+
+
+def _link(operation: str, description: str) -> dict[str, Any]:
+    return {"operationId": operation, "parameters": {"chatId": "$response.body#/chatId"}, "description": description}
+
+
+STREAM = {
+    "description": "The answer's events, until `done`. A comment line comes when nothing else does.",
+    "headers": {"Cache-Control": {"schema": {"const": "no-store, no-transform"}}},
+    "content": {
+        "text/event-stream": {"schema": {"type": "string"}, "x-itemSchema": item_schema(), "examples": examples()}
+    },
+}
+NOTHING = {"description": "Nothing to follow: nothing is active, or the client has all of it."}
+
+CREATE: Operation = {
+    "operationId": "createChat",
+    "tags": ["create_chat"],
+    "summary": "Create a chat",
+    "security": USER,
+    "parameters": [
+        parameter("Idempotency-Key", "header", KEY, "The same key from the same user gives the same chat."),
+    ],
+    "requestBody": body("NewChat", False, titled={"title": "Travel", "systemPrompt": "Answer briefly."}, nothing={}),
+    "responses": {
+        "201": {
+            **answers(
+                "The chat, new or made before with the same key.",
+                ref("Chat"),
+                chat={"chatId": CHAT_ID, "title": None, "createdAt": "2026-01-31T12:00:00.000Z"},
+            ),
+            "links": {
+                "stream": _link("streamAnswer", "Send the first message."),
+                "watch": _link("followAnswer", "Follow an answer."),
+                "cancel": _link("cancelAnswer", "Cancel an answer."),
+            },
+        },
+        **responses(*IDENTITY, *BODY, IdempotencyConflict),
+    },
+}
+
+SEND: Operation = {
+    "operationId": "streamAnswer",
+    "tags": ["stream_chat"],
+    "summary": "Send a message and stream the answer",
+    "description": "With `Last-Event-ID` it is handled as the GET, and the body is not read.",
+    "security": USER,
+    "parameters": [CHAT, SESSION, *LAST_EVENT],
+    "requestBody": body(
+        "Message", True, message={"content": "Hello", "userMessageId": USER_MESSAGE_ID}, short={"content": "Hello"}
+    ),
+    "responses": {
+        "200": STREAM,
+        "204": NOTHING,
+        **responses(
+            *(*IDENTITY, *BODY, ChatNotFound, InvalidContent),
+            *(StreamInProgress, IdempotencyConflict, RateLimited),
+        ),
+    },
+}
+
+FOLLOW: Operation = {
+    "operationId": "followAnswer",
+    "tags": ["stream_chat"],
+    "summary": "Resume or watch an answer",
+    "description": "Without any parameter it follows this session's active answer, else the newest active one of the "
+    "chat. An answer that has ended is replayed whole when it is named.",
+    "security": USER,
+    "parameters": [CHAT, SESSION, *LAST_EVENT, *WHICH],
+    "responses": {"200": STREAM, "204": NOTHING, **responses(*IDENTITY, ChatNotFound)},
+}
+
+CANCEL: Operation = {
+    "operationId": "cancelAnswer",
+    "tags": ["cancel_stream"],
+    "summary": "Cancel an answer",
+    "description": "Where the user is a header it may be left out: then the session must be the one that is streaming.",
+    "security": [*USER, {}],
+    "parameters": [CHAT, SESSION],
+    "requestBody": body(
+        "CancelTarget",
+        False,
+        mine={},
+        answer={"messageId": MESSAGE_ID},
+        before_it_arrives={"userMessageId": USER_MESSAGE_ID},
+    ),
+    "responses": {
+        "200": answers(
+            "`cancelled` once the partial answer is stored, `cancelling` while it is not, `not_active` when there is "
+            "nothing to cancel.",
+            {"oneOf": [ref("Cancelled"), ref("Cancelling"), ref("NotActive")]},
+            cancelled={
+                "success": True,
+                "status": "cancelled",
+                "messageId": MESSAGE_ID,
+                "characters": 7,
+                "elapsedMs": 1234,
+                "message": "The answer was cancelled and what there was of it is stored.",
+            },
+            cancelling=describe(Cancelling(None)),
+            not_active=describe(NotActive()),
+        ),
+        **responses(*IDENTITY, *BODY, ChatNotFound),
+    },
+}
+
+_WELL = {"ok": True, "latencyMs": 0.8}
+_AWAY = {"ok": False, "latencyMs": None}
+
+
+def _health(description: str, status: str, redis: Any, mysql: Any) -> dict[str, Any]:
+    example = {"status": status, "redis": redis, "mysql": mysql, "activeStreams": 3}
+    return answers(description, ref("Health"), **{status: example})
+
+
+HEALTH: Operation = {
+    "operationId": "health",
+    "tags": ["health"],
+    "summary": "How the stores are",
+    "description": "Probed at most once a second. No identity needed, nothing about anyone in it.",
+    "security": [],
+    "responses": {
+        **responses(),
+        "200": _health("MySQL answers; `degraded` when Redis does not.", "ok", _WELL, _WELL),
+        "503": _health("MySQL does not answer.", "degraded", _WELL, _AWAY),
+    },
+}
+
+OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("POST", "/api/chat/create"): CREATE,
+    ("POST", "/api/chat/{chatId}/stream"): SEND,
+    ("GET", "/api/chat/{chatId}/stream"): FOLLOW,
+    ("POST", "/api/chat/{chatId}/cancel"): CANCEL,
+    ("GET", "/health"): HEALTH,
+}
+"""By method and path."""

@@ -1,0 +1,105 @@
+"""Schemas of what is sent and answered as JSON, and of ids. The limits are the code's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chat.web.api import MAX_TITLE_CHARS
+
+Schema = dict[str, Any]
+
+DEFAULT_CONTENT_CHARS = 32_000
+UUID: Schema = {"type": "string", "format": "uuid"}
+NAME: Schema = {"type": "string", "pattern": "^[A-Za-z0-9._:@-]{1,128}$", "examples": ["phone-1"]}
+KEY: Schema = {"type": "string", "pattern": r"^[!-+\--~]([ -+\--~]{0,198}[!-+\--~])?$", "examples": ["form-7"]}
+_HEX = "[0-9A-Fa-f]"
+EVENT_ID: Schema = {
+    "type": "string",
+    "pattern": f"^{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}:(done|[1-9][0-9]{{0,9}})$",
+}
+
+
+def ref(name: str) -> Schema:
+    """Return a reference to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def record(**properties: Schema) -> Schema:
+    """Return the schema of an object that always has all of these."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def optional(schema: Schema) -> Schema:
+    """Return `schema` with null allowed."""
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+NOT_BOTH: Schema = {
+    "required": ["messageId", "userMessageId"],
+    "properties": {"messageId": {"type": "string"}, "userMessageId": {"type": "string"}},
+}
+
+PROBE = record(
+    ok={"type": "boolean"},
+    latencyMs={"type": ["number", "null"], "minimum": 0, "description": "null when it did not answer"},
+)
+
+SCHEMAS: dict[str, Schema] = {
+    "NewChat": {
+        "type": "object",
+        "properties": {
+            "title": optional({"type": "string", "maxLength": MAX_TITLE_CHARS}),
+            "systemPrompt": optional({"type": "string", "maxLength": DEFAULT_CONTENT_CHARS}),
+        },
+    },
+    "Chat": record(
+        chatId=UUID,
+        title={"type": ["string", "null"]},
+        createdAt={"type": "string", "format": "date-time", "description": "UTC, with `Z`"},
+    ),
+    "Message": {
+        "type": "object",
+        "properties": {
+            "content": {
+                "type": "string",
+                "pattern": r"\S",
+                "maxLength": DEFAULT_CONTENT_CHARS,
+                "description": "Not only white space; at most `CHAT_MAX_CONTENT_CHARS` code points.",
+            },
+            "userMessageId": {
+                **optional(UUID),
+                "description": "The client's own id for this message, unique within the chat. Sent again with the same "
+                "content it never starts a second generation: it follows the running answer or replays the stored one. "
+                "After `failed`, `timeout` or `interrupted` it is a retry.",
+            },
+        },
+        "required": ["content"],
+    },
+    "CancelTarget": {
+        "type": "object",
+        "description": "One of them, or neither: then this session's active answer.",
+        "properties": {"messageId": optional(UUID), "userMessageId": optional(UUID)},
+        "not": NOT_BOTH,
+    },
+    "Cancelled": record(
+        success={"const": True},
+        status={"const": "cancelled"},
+        messageId=UUID,
+        characters={"type": "integer", "minimum": 0, "description": "code points of the partial answer"},
+        elapsedMs={"type": "integer", "minimum": 0},
+        message={"type": "string"},
+    ),
+    "Cancelling": record(
+        success={"const": True},
+        status={"const": "cancelling"},
+        messageId={**optional(UUID), "description": "null while the message has not arrived"},
+        message={"type": "string"},
+    ),
+    "NotActive": record(success={"const": False}, status={"const": "not_active"}, message={"type": "string"}),
+    "Health": record(
+        status={"enum": ["ok", "degraded"], "description": "`degraded` when a store is away"},
+        redis=PROBE,
+        mysql=PROBE,
+        activeStreams={"type": "integer", "minimum": 0},
+    ),
+}
