@@ -2,10 +2,9 @@
 
 import os
 
-from chat.settings import Settings
-from chat.wiring import buffered, cancel_stream, write_logs
+from chat.wiring import buffered, cancel_stream, configure, write_logs
 
-settings = Settings.read(os.environ)
+settings, secrets = configure(os.environ)
 write_logs(settings)
-app = cancel_stream(settings)
+app = cancel_stream(settings, secrets)
 handler = buffered(app)

@@ -2,10 +2,9 @@
 
 import os
 
-from chat.settings import Settings
-from chat.wiring import buffered, create_chat, write_logs
+from chat.wiring import buffered, configure, create_chat, write_logs
 
-settings = Settings.read(os.environ)
+settings, secrets = configure(os.environ)
 write_logs(settings)
-app = create_chat(settings)
+app = create_chat(settings, secrets)
 handler = buffered(app)

@@ -2,9 +2,8 @@
 
 import os
 
-from chat.settings import Settings
-from chat.wiring import stream_chat, write_logs
+from chat.wiring import configure, stream_chat, write_logs
 
-settings = Settings.read(os.environ, with_ai=True)
+settings, secrets = configure(os.environ, with_ai=True)
 write_logs(settings)
-app = stream_chat(settings)
+app = stream_chat(settings, secrets)

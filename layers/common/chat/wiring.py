@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.applications import Starlette
 from starlette.types import Lifespan
 
+from chat.adapters.aws.secrets import Secrets
 from chat.adapters.mysql.chats import SqlChats
 from chat.adapters.mysql.engine import open_engine
 from chat.adapters.redis.connection import opener
@@ -19,7 +21,7 @@ from chat.adapters.redis.live import RedisLive
 from chat.adapters.telemetry.journal import LoggingJournal
 from chat.adapters.telemetry.logs import log_everything
 from chat.ports import Journal
-from chat.settings import Settings, SettingsError
+from chat.settings import Secret, Settings, SettingsError
 from chat.use_cases.cancel import CancelAnswer
 from chat.use_cases.create import CreateChat
 from chat.use_cases.follow import FollowAnswer
@@ -61,45 +63,76 @@ class Stores:
         await self.chats.close()
 
 
-def open_stores(settings: Settings) -> Stores:
+def configure(environ: Mapping[str, str], with_ai: bool = False) -> tuple[Settings, Secrets]:
+    """Return a function's settings, with the values that some only point to, and what reads those anew.
+
+    Raises:
+        SettingsError: one is missing or wrong, or what it points to cannot be read.
+    """
+    secrets = Secrets(environ)
+    return Settings.read(secrets.environ(), with_ai), secrets
+
+
+def renewal(secrets: Secrets | None, name: str) -> Callable[[], str | None] | None:
+    """Return what reads a setting anew when a login is refused; None where the setting is the value itself."""
+    if secrets is None or not secrets.is_referred(name):
+        return None
+
+    def renew() -> str | None:
+        try:
+            return secrets.renew(name)
+        except SettingsError:
+            return None  # the refused login stays; the next refusal asks again
+
+    return renew
+
+
+def open_stores(settings: Settings, secrets: Secrets | None = None) -> Stores:
     """Build the adapters of both stores; nothing connects yet."""
+    renew_redis = renewal(secrets, "REDIS_URL")
     journal = LoggingJournal(settings.telemetry)
-    chats = SqlChats(open_engine(settings.mysql_url, settings.max_concurrency))
+    chats = SqlChats(open_engine(settings.mysql_url, settings.max_concurrency, renewal(secrets, "MYSQL_URL")))
     live = RedisLive(
-        *(opener(settings.redis_url), settings.session_ttl_seconds),
+        *(opener(settings.redis_url, renew_redis), settings.session_ttl_seconds),
         *(lambda: journal.fallback("redis_away"), journal.counted),
     )
     service = Service(settings, token_verifier(settings.auth), Health(chats, live, journal))
     return Stores(settings, chats, live, journal, Reap(chats, live, journal, now), service)
 
 
-def create_chat(settings: Settings) -> Starlette:
+def create_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette:
     """Return the application of create_chat."""
-    stores = open_stores(settings)
+    stores = open_stores(settings, secrets)
     routes = create_routes(stores.service, CreateChat(stores.chats, now))
     return application(stores.service, routes, closing(stores))
 
 
-def cancel_stream(settings: Settings) -> Starlette:
+def cancel_stream(settings: Settings, secrets: Secrets | None = None) -> Starlette:
     """Return the application of cancel_stream."""
-    stores = open_stores(settings)
+    stores = open_stores(settings, secrets)
     cancel = CancelAnswer(stores.chats, stores.live, stores.reap, stores.journal, now)
     return application(stores.service, cancel_routes(stores.service, cancel), closing(stores))
 
 
-def stream_chat(settings: Settings) -> Starlette:
+def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette:
     """Return the application of stream_chat."""
     from chat.adapters.ai.client import OpenAI, open_client
 
     if settings.ai is None:
         raise SettingsError("stream_chat needs the settings of the AI")
     ai = settings.ai
-    stores = open_stores(settings)
+    stores = open_stores(settings, secrets)
     client = open_client(ai)
+    renew = renewal(secrets, "OPENAI_API_KEY")
+
+    async def renew_key() -> Secret | None:
+        key = await asyncio.to_thread(renew) if renew is not None else None
+        return Secret(key) if key else None
+
     budget = Budget(ai.context_tokens, ai.max_output_tokens, settings.deadline_margin_seconds)
     limits = RedisLimits(stores.live.pipe, settings.limits, lambda: stores.journal.fallback("limits_off"))
     stream = StreamAnswer(
-        *(stores.chats, stores.live, limits, OpenAI(ai, client)),
+        *(stores.chats, stores.live, limits, OpenAI(ai, client, renew_key)),
         *(stores.reap, stores.journal, budget, now),
     )
     follow = FollowAnswer(stores.chats, stores.live, stores.reap, stores.journal)

@@ -101,6 +101,10 @@ class Secrets:
             self._renewed_at[name] = self._clock()
         return value
 
+    def is_referred(self, name: str) -> bool:
+        """Tell whether a setting says where its value is kept."""
+        return is_reference(self._setting(name))
+
     def _setting(self, name: str) -> str:
         return self._environ.get(name, "").strip()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Open, RedisAway
+from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Open, RedisAway, hear
 
 Command = tuple[str | bytes | int | float, ...]
 Replies = list[Any]
@@ -105,7 +105,8 @@ class Pipe:
                         raise
                     await self._connection.disconnect(nowait=True)
                     replies = await self._exchange(commands)
-        except BaseException:
+        except BaseException as error:
+            hear(self._connection, error)
             # Whatever it was, even cancellation: the next reply on this connection would answer another question.
             await self._connection.disconnect(nowait=True)
             raise

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Open
+from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Open, hear
 
 ACKNOWLEDGE_SECONDS = 0.5
 """How long a subscriber waits for the server's acknowledgement; afterwards the polled key must carry the weight."""
@@ -94,7 +94,8 @@ class Subscription:
                 try:
                     await self._open()
                     await self._listen()
-                except AWAY:
+                except AWAY as error:
+                    hear(self._connection, error)
                     self._is_open = False
                     await self._connection.disconnect(nowait=True)
                     await asyncio.sleep(REOPEN_SECONDS)

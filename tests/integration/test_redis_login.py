@@ -1,0 +1,57 @@
+"""A password of Redis that is rotated while a process runs."""
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from chat.adapters.redis.connection import opener
+from chat.adapters.redis.live import RedisLive
+from chat.answer import Answer
+from chat.errors import StorageUnavailable
+from chat.model import Identity, new_id
+from chat.settings import Secret
+from tests.kit.redis_servers import own_server
+from tests.kit.waiting import until
+
+
+async def answers(live: RedisLive) -> bool:
+    try:
+        await live.ping()
+    except StorageUnavailable:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("user", ["", "default"])
+async def test_a_refused_login_is_read_anew_once_for_both_connections(user):
+    asked: list[str] = []
+    with own_server() as server:
+        client = Redis.from_url(server.url)
+        await client.config_set("requirepass", "old")
+
+        def url(password: str) -> str:
+            return f"redis://{user}:{password}@127.0.0.1:{server.port}/0"
+
+        def ask_again() -> str:
+            asked.append("REDIS_URL")
+            return url("new")
+
+        live = RedisLive(opener(Secret(url("old")), ask_again), 7200)
+        await live.ping()
+        assert not asked
+        await client.config_set("requirepass", "new")
+        server_side = Redis.from_url(url("new"))
+        await server_side.client_kill_filter(skipme=True, _type="normal")
+        await until(lambda: answers(live))
+        assert asked == ["REDIS_URL"]
+        cancelled = asyncio.Event()
+        answer = Answer(Identity(new_id(), new_id(), new_id(), "phone", "model"))
+        answer.begin()
+        line = live.attach(answer, "token", "user", cancelled.set)
+        await line.register(False)
+        assert await server_side.pubsub_channels() != []
+        await line.close()
+        await live.close()
+        await client.aclose()
+        await server_side.aclose()
