@@ -370,12 +370,15 @@ class TestHistory:
         opened = await chats.open_answer(opening(chat_id, "retried", retried.identity.user_message_id), ENOUGH)
         assert opened == Opened(None, [Exchange("early", "whole")], is_first=False)
 
-    async def test_it_ends_where_it_comes_to_enough(self, chats):
+    @pytest.mark.parametrize(("enough", "pairs"), [(300, 3), (301, 4), (1, 1), (10_000, 10)])
+    async def test_it_ends_where_it_comes_to_enough(self, chats, enough, pairs):
         chat_id = await new_chat(chats)
         for n in range(10):
             await exchange(chats, chat_id, f"{n}가", final("나" * 32))  # 1 + 33 * 3 = 100 bytes
-        found = await history(chats, chat_id, 300)
-        assert [pair.question for pair in found[-3:]] == ["7가", "8가", "9가"]
+        sent = opening(chat_id, "next")
+        opened = await chats.open_answer(sent, enough)
+        assert isinstance(opened, Opened)
+        assert [pair.question for pair in opened.history] == [f"{n}가" for n in range(10 - pairs, 10)]
 
     async def test_a_long_chat_is_read_back_to_where_it_is_enough(self, chats):
         chat_id = await new_chat(chats)

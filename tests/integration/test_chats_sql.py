@@ -477,13 +477,18 @@ class TestLogin:
         await chats.ping()
         assert asked == [1]
 
-    @pytest.mark.parametrize("answer", [None, "the same", "also wrong"])
-    async def test_when_that_does_not_help_it_is_unavailable(self, opened, account, answer):
-        url = self.url(account, "wrong")
-        answers = {"the same": url, "also wrong": self.url(account, "wrong again")}
-        chats = opened(url, on_login_refused=lambda: answers.get(answer))
-        with pytest.raises(StorageUnavailable):
-            await chats.ping()
+    @pytest.mark.parametrize(
+        ("answer", "logins"), [(None, 1), ("the same", 1), ("no address", 1), ("also wrong", 2)], ids=str
+    )
+    async def test_when_that_does_not_help_it_is_unavailable(self, opened, account, answer, logins):
+        """A password is not tried twice: an account may be locked after a few refusals."""
+        async with Proxy(self.url(account, "wrong")) as proxy:
+            also_wrong = proxy.url.replace(":wrong@", ":wrong-again@")
+            answers = {"the same": proxy.url, "no address": "no address", "also wrong": also_wrong}
+            chats = opened(proxy.url, on_login_refused=lambda: answers.get(answer))
+            with pytest.raises(StorageUnavailable):
+                await chats.ping()
+            assert proxy.accepted == logins
 
     async def test_without_anyone_to_ask_it_is_unavailable(self, opened, account):
         with pytest.raises(StorageUnavailable):

@@ -156,7 +156,10 @@ class Login:
             url = self._ask_again()
             if url is None or url == self._url:
                 return False
-            target, options = engine_options(Secret(url))
+            try:
+                target, options = engine_options(Secret(url))
+            except SettingsError:
+                return False  # what is kept there now is no address: the refusal stays
             self._url = url
             self._arguments = {**dialect.create_connect_args(target)[1], **options["connect_args"]}
             return True
