@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.packages import PLATFORMS, PYTHON_VERSION, installed, without_caches
+from deploy.packages import PLATFORMS, PYTHON_VERSION, Target, installed, without_caches
 from deploy.units import UNITS, Unit
 
 ROOT = Path(__file__).parents[1]
@@ -31,26 +31,26 @@ sys.exit(not compileall.compile_dir(folder, quiet=1, stripdir=folder, prependdir
 """
 
 
-def target_python(environ: Mapping[str, str]) -> str | None:
+def target_python(environ: Mapping[str, str], version: str = PYTHON_VERSION) -> str | None:
     """Return an interpreter of the target's version: `PYTHON313`, or the one on the path; None without either.
 
     Raises:
         ValueError: `PYTHON313` names something else.
     """
     named = environ.get("PYTHON313")
-    command = named or shutil.which(f"python{PYTHON_VERSION}", path=environ.get("PATH"))
+    command = named or shutil.which(f"python{version}", path=environ.get("PATH"))
     if command is None:
         return None
     probe = [command, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     answer = subprocess.run(probe, capture_output=True, text=True, check=False)  # noqa: S603  # the caller names it
-    if answer.stdout.strip() == PYTHON_VERSION:
+    if answer.stdout.strip() == version:
         return command
     if named:
-        raise ValueError(f"PYTHON313 is no Python {PYTHON_VERSION}: {named}")
+        raise ValueError(f"PYTHON313 is no Python {version}: {named}")
     return None
 
 
-def build(logical_id: str, folder: Path, architecture: str, compiler: str | None) -> None:
+def build(logical_id: str, folder: Path, target: Target, compiler: str | None) -> None:
     """Build one artifact of the template into a folder, which is made anew.
 
     Raises:
@@ -62,29 +62,29 @@ def build(logical_id: str, folder: Path, architecture: str, compiler: str | None
     if unit is None or logical_id not in {name for name, _ in unit.code}:
         raise LookupError(f"{logical_id} is no artifact of the template")
     if logical_id.endswith("Layer"):
-        _build_layer(folder, architecture)
+        _build_layer(folder, target)
         _compile(folder, "/opt", compiler)
     else:
-        _build_function(unit, folder, architecture)
+        _build_function(unit, folder, target)
         _compile(folder, "/var/task", compiler)
     settle(folder)
 
 
-def _build_layer(folder: Path, architecture: str) -> None:
+def _build_layer(folder: Path, target: Target) -> None:
     source, python = ROOT / "layers" / "common", folder / "python"
-    shutil.copytree(installed(source / "requirements.txt", architecture, STORE), python)
+    shutil.copytree(installed(source / "requirements.txt", target, STORE), python)
     for package in ("chat", "lambda_stream"):
         shutil.copytree(source / package, python / package, ignore=without_caches)
     shutil.copy(source / "rds-ca.pem", folder / "rds-ca.pem")
 
 
-def _build_function(unit: Unit, folder: Path, architecture: str) -> None:
+def _build_function(unit: Unit, folder: Path, target: Target) -> None:
     source = ROOT / unit.folder
     if unit.name != "migrations":
         shutil.copytree(source, folder, ignore=without_caches, dirs_exist_ok=True)
         return
     common = ROOT / "layers" / "common" / "requirements.txt"
-    packages = installed(source / "requirements.txt", architecture, STORE, without=common)
+    packages = installed(source / "requirements.txt", target, STORE, without=common)
     shutil.copytree(packages, folder, dirs_exist_ok=True)
     shutil.copytree(source, folder / "migrations", ignore=without_caches)
     for listing in (folder / "migrations").glob("requirements.*"):
@@ -120,10 +120,10 @@ def archive(folder: Path, target: Path) -> int:
     return target.stat().st_size
 
 
-def build_all(folder: Path, architecture: str, compiler: str | None) -> None:
+def build_all(folder: Path, target: Target, compiler: str | None) -> None:
     """Build and zip the layer (the same for each function) and all functions, and print their sizes."""
     for logical_id in ["StreamChatLayer", *(f"{unit.prefix}Function" for unit in UNITS)]:
-        build(logical_id, folder / logical_id, architecture, compiler)
+        build(logical_id, folder / logical_id, target, compiler)
         size = archive(folder / logical_id, folder / f"{logical_id}.zip")
         print(f"{logical_id + '.zip':<32}{size:>12,} bytes")
 
@@ -136,13 +136,14 @@ def main() -> None:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--architecture", default=os.environ.get("ARCHITECTURE") or "arm64", choices=sorted(PLATFORMS))
     arguments = parser.parse_args()
+    target = Target(arguments.architecture)
     compiler = target_python(os.environ)
     if compiler is None:
-        print(f"no Python {PYTHON_VERSION} at hand (PYTHON313): built without .pyc files, cold starts will be slower")
+        print(f"no Python {target.python} at hand (PYTHON313): built without .pyc files, cold starts will be slower")
     if arguments.all:
-        build_all(arguments.folder, arguments.architecture, compiler)
+        build_all(arguments.folder, target, compiler)
     else:
-        build(arguments.artifact or parser.error("which artifact?"), arguments.folder, arguments.architecture, compiler)
+        build(arguments.artifact or parser.error("which artifact?"), arguments.folder, target, compiler)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 PYTHON_VERSION = "3.13"
@@ -19,6 +20,15 @@ PLATFORMS = {"arm64": "aarch64-manylinux_2_28", "x86_64": "x86_64-manylinux_2_28
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html (python3.13 is Amazon Linux 2023, glibc 2.34).
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an artifact is built for; tests also build for the machine that they run on."""
+
+    architecture: str = "arm64"
+    python: str = PYTHON_VERSION
+
 
 _NEEDLESS_FOLDERS = ("bin", "__pycache__", "tests", "test", "testing")
 _NEEDLESS_PARTS = (
@@ -36,7 +46,7 @@ _NEEDLESS_ENDINGS = (".pyi", ".pyx", ".pxd", ".c", ".h")
 _KEPT_METADATA = ("METADATA", "entry_points.txt", "licenses", "LICENSE", "LICENSE.txt", "LICENSE.rst")
 
 
-def installed(requirements: Path, architecture: str, store: Path, without: Path | None = None) -> Path:
+def installed(requirements: Path, target: Target, store: Path, without: Path | None = None) -> Path:
     """Return a folder with the packages of a locked requirements file, made at most once for the same content.
 
     Packages that are also in the file `without` are left out.
@@ -48,21 +58,21 @@ def installed(requirements: Path, architecture: str, store: Path, without: Path 
     if without is not None:
         locked = [entry for entry in locked if _name_of(entry) not in set(map(_name_of, _lines_of(without)))]
     text = "\n".join(locked) + "\n"
-    key = hashlib.sha256(f"{architecture} {PYTHON_VERSION} {Path(__file__).read_text()} {text}".encode()).hexdigest()
+    key = hashlib.sha256(f"{target} {Path(__file__).read_text()} {text}".encode()).hexdigest()
     folder = store / key[:16]
     if not folder.exists():
-        _install(text, architecture, folder)
+        _install(text, target, folder)
     return folder
 
 
-def _install(locked: str, architecture: str, folder: Path) -> None:
+def _install(locked: str, target: Target, folder: Path) -> None:
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     listing = unfinished.with_suffix(".txt")
     listing.write_text(locked)
     command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(unfinished)]
-    command += ["--python-version", PYTHON_VERSION, "--python-platform", PLATFORMS[architecture]]
+    command += ["--python-version", target.python, "--python-platform", PLATFORMS[target.architecture]]
     command += ["--only-binary", ":all:", "--require-hashes", "--no-deps", "--link-mode", "copy", "-r", str(listing)]
     subprocess.run(command, check=True)  # noqa: S603  # all of it is ours
     strip(unfinished)

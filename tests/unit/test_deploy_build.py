@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
-from deploy.build import archive, build, settle, target_python
-from deploy.packages import _lines_of, _name_of, loaded_part, strip
+from deploy.build import _compile, archive, build, settle, target_python
+from deploy.packages import Target, _lines_of, _name_of, loaded_part, strip
 
 
 def tree(folder, files):
@@ -100,19 +100,17 @@ def test_only_the_targets_interpreter_compiles(tmp_path):
 
 
 def test_a_function_is_its_folder_without_caches(tmp_path):
-    build("CreateChatFunction", tmp_path / "out", "arm64", None)
+    build("CreateChatFunction", tmp_path / "out", Target(), None)
     assert names(tmp_path / "out") == ["app.py"]
 
 
 def test_a_name_that_is_no_artifact_is_refused(tmp_path):
     for name in ("CreateChatRole", "Nothing"):
         with pytest.raises(LookupError, match="no artifact"):
-            build(name, tmp_path / "out", "arm64", None)
+            build(name, tmp_path / "out", Target(), None)
 
 
 def test_compiled_code_names_no_machine_and_looks_at_no_time_stamp(tmp_path):
-    from deploy.build import _compile
-
     folder = tree(tmp_path / "var", {"app.py": b"def f():\n    return 1\n"})
     _compile(folder, "/var/task", sys.executable)
     (compiled,) = (folder / "__pycache__").iterdir()
