@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.types import Lifespan
@@ -32,8 +32,8 @@ from chat.web.health import Health
 from chat.web.identity import token_verifier
 from chat.web.problems import MEDIA_TYPE
 
-if TYPE_CHECKING:
-    from httpx import AsyncClient
+WARM_SECONDS = 2.0
+"""How long a cold start waits for its first connection to the AI."""
 
 
 def now() -> datetime:
@@ -116,13 +116,14 @@ def cancel_stream(settings: Settings, secrets: Secrets | None = None) -> Starlet
 
 def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette:
     """Return the application of stream_chat."""
-    from chat.adapters.ai.client import OpenAI, open_client
+    from chat.adapters.ai.client import OpenAI, choose_transport, open_client
 
     if settings.ai is None:
         raise SettingsError("stream_chat needs the settings of the AI")
     ai = settings.ai
     stores = open_stores(settings, secrets)
-    client = open_client(ai)
+    transport = choose_transport(ai)
+    client = open_client(ai, transport)
     renew = renewal(secrets, "OPENAI_API_KEY")
 
     async def renew_key() -> Secret | None:
@@ -136,10 +137,21 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
         *(stores.reap, stores.journal, budget, now),
     )
     follow = FollowAnswer(stores.chats, stores.live, stores.reap, stores.journal)
-    return application(stores.service, stream_routes(stores.service, stream, follow), closing(stores, client))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        if transport is not None:
+            await transport.warm(ai.base_url, timeout_seconds=WARM_SECONDS)  # TLS is paid at init, not by a user
+        try:
+            yield
+        finally:
+            await client.aclose()
+            await stores.close()
+
+    return application(stores.service, stream_routes(stores.service, stream, follow), lifespan)
 
 
-def closing(stores: Stores, client: AsyncClient | None = None) -> Lifespan[Starlette]:
+def closing(stores: Stores) -> Lifespan[Starlette]:
     """Return the lifespan that closes everything at the end, where a server has one; Mangum on Lambda has none."""
 
     @asynccontextmanager
@@ -147,8 +159,6 @@ def closing(stores: Stores, client: AsyncClient | None = None) -> Lifespan[Starl
         try:
             yield
         finally:
-            if client is not None:
-                await client.aclose()
             await stores.close()
 
     return lifespan
