@@ -57,7 +57,7 @@ def _code(folder: Path, has_bytecode: bool) -> Code:
     if has_bytecode:
         _compile(folder, str(folder), sys.executable)
     # Isolated from the environment's own packages: a virtual environment's would be found with their bytecode.
-    python = (str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}"), "-S", "-B", "-P")
+    python = (str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}"), "-S", "-B")
     return Code(python, (str(folder / "python"), str(runtime)), folder / "functions")
 
 

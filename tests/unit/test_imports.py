@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 
 LAYER = Path(__file__).parents[2] / "layers" / "common"
-EDGES = {"redis", "sqlalchemy", "pymysql", "httpx", "httptools", "boto3", "starlette", "aws_lambda_powertools", "jwt"}
+EDGES = {
+    "redis",
+    "hiredis",
+    "sqlalchemy",
+    "pymysql",
+    "httpx",
+    "httptools",
+    "boto3",
+    "starlette",
+    "aws_lambda_powertools",
+    "jwt",
+}
 
 
 def imports(path: Path) -> set[str]:

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from chat.adapters.redis.connection import RedisAway
-from chat.adapters.redis.pipe import Command, Pipe
+from chat.adapters.redis.connection import Command, RedisAway
+from chat.adapters.redis.pipe import Pipe
 
 BEAT_SECONDS = 0.05
 """The pause between two round trips, and so the most that a killed process leaves out of the log."""

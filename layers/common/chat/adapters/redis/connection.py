@@ -1,43 +1,53 @@
-"""Opens single connections to Redis or Valkey with bounded waits, and names the errors that mean "away".
+"""One connection to Redis or Valkey in RESP2: many commands out in one write, their replies in one wait.
 
-redis-py's pool, retries and pub/sub loop are not used: a pool opens a connection for every pipeline under way, and a
-frozen server shows as endless silence on a subscription. What is used is its connection: URL, TLS, login, protocol.
+Waits for replies are bounded by those who wait. Source: Redis serialization protocol specification. docs/adr/0004.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from redis.asyncio.connection import Connection, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.credentials import CredentialProvider
-from redis.exceptions import AuthenticationError, RedisError
+import hiredis
 
+from chat.adapters.redis.address import Address, read_address
 from chat.settings import Secret
 
-AWAY = (RedisError, OSError, TimeoutError)
-"""Raised by a connection when the server refuses, fails or keeps silent; includes a refused login."""
+Command = tuple[str | bytes | int | float, ...]
+Replies = list[Any]
 
 IDLE_SECONDS = 10.0
 """A connection unused for longer, by the wall clock, is dropped: a thawed process cannot tell a dead socket from a
 living one without waiting for it."""
 
-Open = Callable[[], Connection]
-AskAgain = Callable[[], str | None]
+_NOT_SERVING = ("NOAUTH", "WRONGPASS", "LOADING", "MASTERDOWN", "ERR max number of clients")
+
+
+class Refusal(Exception):
+    """The reply to a command that the server refused. It is returned, not raised."""
+
+
+class LinkError(Exception):
+    """The connection is of no use: it was refused, ended, or does not speak the protocol."""
+
+
+AWAY = (LinkError, OSError, TimeoutError)
+"""Raised by a connection when the server refuses, fails or keeps silent; includes a refused login."""
 
 
 class RedisAway(Exception):
     """Redis did not answer in time, or at all."""
 
 
-class Login(CredentialProvider):
-    """The login of a URL; after a refusal it asks once more for the URL, because its secret may have been rotated."""
+AskAgain = Callable[[], str | None]
 
-    def __init__(self, url: Secret, ask_again: AskAgain) -> None:
-        self._url = url
+
+class Login:
+    """Where to connect and as whom; after a refusal it asks once more, because the secret may have been rotated."""
+
+    def __init__(self, url: Secret, ask_again: AskAgain | None) -> None:
+        self._address = read_address(url.reveal())
         self._ask_again = ask_again
         self._was_refused = False
 
@@ -45,45 +55,178 @@ class Login(CredentialProvider):
         """Hear that the server refused the login; the next connection uses a new one if there is one."""
         self._was_refused = True
 
-    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
-        if self._was_refused:
+    async def address(self) -> Address:
+        if self._was_refused and self._ask_again is not None:
             self._was_refused = False
-            found = await asyncio.to_thread(self._ask_again)
-            self._url = Secret(found) if found else self._url
-        parts = parse_url(self._url.reveal())
-        username, password = parts.get("username"), parts.get("password") or ""
-        return (username, password) if username else (password,)
+            if found := await asyncio.to_thread(self._ask_again):
+                self._address = read_address(found)
+        return self._address
 
 
-def hear(connection: Connection, error: BaseException) -> None:
-    """Tell the connection's login if `error` is the server's refusal of it."""
-    login = connection.credential_provider
-    if isinstance(error, AuthenticationError) and isinstance(login, Login):
-        login.refuse()
+class Connection:
+    """Opened by `connect`, and again after `disconnect`. One task at a time waits for replies."""
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+        self._link: Link | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is open, as far as is known."""
+        return self._link is not None and self._link.error is None
+
+    async def connect(self) -> None:
+        """Open it, log in and choose the database: one round trip, none where neither is asked for.
+
+        Raises:
+            AWAY: it cannot be had; a refused login is remembered.
+        """
+        self.disconnect()
+        address = await self._login.address()
+        loop = asyncio.get_running_loop()
+        if address.path is not None:
+            _, self._link = await loop.create_unix_connection(Link, address.path)
+        else:
+            _, self._link = await loop.create_connection(Link, address.host, address.port, ssl=address.tls())
+        try:
+            await self._introduce(address)
+        except BaseException:
+            self.disconnect()
+            raise
+
+    def disconnect(self) -> None:
+        """Close it at once."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.abort()
+
+    def send(self, *commands: Command) -> None:
+        """Send commands whose replies somebody reads.
+
+        Raises:
+            LinkError: it is closed.
+        """
+        self._open_link().write(encode(commands))
+
+    async def exchange(self, commands: Sequence[Command]) -> Replies:
+        """Send commands and return a reply for each, a `Refusal` among them where one was refused.
+
+        Raises:
+            LinkError: the connection ended, or the server serves nobody now.
+        """
+        self.send(*commands)
+        replies = await self.read(len(commands))
+        for reply in replies:
+            if isinstance(reply, Refusal) and str(reply).startswith(_NOT_SERVING):
+                raise LinkError(str(reply).partition(" ")[0])
+        return replies
+
+    async def read(self, count: int) -> Replies:
+        """Wait for the next replies. If cancelled, none of them is lost.
+
+        Raises:
+            LinkError: the connection ended before they came.
+        """
+        return await self._open_link().read(count)
+
+    def _open_link(self) -> Link:
+        if self._link is None:
+            raise LinkError("the connection is closed")
+        return self._link
+
+    async def _introduce(self, address: Address) -> None:
+        if address.login:
+            self.send(("AUTH", *address.login))
+        if address.database:
+            self.send(("SELECT", address.database))
+        if address.login and isinstance((await self.read(1))[0], Refusal):
+            self._login.refuse()
+            raise LinkError("the server refused the login")
+        if address.database and isinstance((await self.read(1))[0], Refusal):
+            raise LinkError("the server refused the database")
+
+
+class Link(asyncio.Protocol):
+    """One socket: replies in the order of their arrival, until it ends."""
+
+    def __init__(self) -> None:
+        self.error: LinkError | None = None
+        self._socket: asyncio.Transport
+        self._reader = hiredis.Reader(replyError=Refusal)
+        self._replies: Replies = []
+        self._wanted = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def write(self, data: bytes) -> None:
+        if self.error is not None:
+            raise self.error
+        self._socket.write(data)
+
+    async def read(self, count: int) -> Replies:
+        if len(self._replies) < count:
+            if self.error is not None:
+                raise self.error
+            self._wanted = count
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        taken = self._replies[:count]
+        del self._replies[:count]
+        return taken
+
+    def abort(self) -> None:
+        self._end(LinkError("the connection was closed"))
+        self._socket.abort()
+
+    def _end(self, error: LinkError) -> None:
+        self.error = self.error or error
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(self.error)
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._socket = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not False:
+                self._replies.append(reply)
+        except hiredis.ProtocolError:
+            self._end(LinkError("this is no Redis"))
+            self._socket.abort()
+            return
+        if self._waiter is not None and len(self._replies) >= self._wanted and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(LinkError("the connection ended"))
+
+
+Open = Callable[[], Connection]
 
 
 def opener(url: Secret, ask_again: AskAgain | None = None) -> Open:
-    """Return a function that makes unconnected connections to `url`.
+    """Return a function that makes unconnected connections to `url`, all with the same login.
 
-    When a login is refused, `ask_again` may know a new URL, whose login the next connection uses. It may block.
+    When a login is refused, `ask_again` may know a new URL, which the next connection uses. It may block.
 
-    RESP2 without `HELLO` and without `CLIENT SETINFO`: opening costs one round trip less, and only a login is sent.
+    Raises:
+        SettingsError: the URL asks for something that is not known here.
     """
-    login = Login(url, ask_again) if ask_again is not None else None
+    login = Login(url, ask_again)
+    return lambda: Connection(login)
 
-    def open_connection() -> Connection:
-        options = cast("dict[str, Any]", dict(parse_url(url.reveal())))
-        if login is not None and (options.pop("password", None), options.pop("username", None)) != (None, None):
-            options["credential_provider"] = login
-        kind = options.pop("connection_class", Connection)
-        connection = kind(
-            **options,
-            protocol=2,
-            driver_info=None,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=None,
-            socket_connect_timeout=None,
-        )
-        return cast("Connection", connection)
 
-    return open_connection
+def encode(commands: Sequence[Command]) -> bytes:
+    """Return commands as they go over the wire."""
+    parts = []
+    for command in commands:
+        parts.append(b"*%d\r\n" % len(command))
+        for word in command:
+            data = word if isinstance(word, bytes) else str(word).encode()
+            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(parts)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from chat.adapters.redis import keys
-from chat.adapters.redis.pipe import Command
+from chat.adapters.redis.connection import Command
 from chat.answer import Event
 from chat.ports import LogPage
 

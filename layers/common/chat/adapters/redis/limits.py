@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from redis.exceptions import ResponseError
-
 from chat.adapters.redis import keys
-from chat.adapters.redis.connection import RedisAway
+from chat.adapters.redis.connection import RedisAway, Refusal
 from chat.adapters.redis.pipe import Pipe
 from chat.errors import RateLimited
 from chat.settings import LimitSettings
@@ -95,7 +93,7 @@ class RedisLimits:
         except RedisAway:
             self._on_away()
             return
-        if isinstance(reply, ResponseError):
+        if isinstance(reply, Refusal):
             self._on_away()
         elif reply[0]:
             limit = reply[0].decode()

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from chat.adapters.redis import event_log, keys, records
 from chat.adapters.redis.beat import Beat
-from chat.adapters.redis.connection import Open, RedisAway
-from chat.adapters.redis.pipe import Command, Pipe
+from chat.adapters.redis.connection import Command, Open, RedisAway, Refusal
+from chat.adapters.redis.pipe import Pipe
 from chat.adapters.redis.subscription import Subscription
 from chat.answer import Answer, to_json
 from chat.errors import StorageUnavailable
@@ -80,7 +78,7 @@ class RedisLive:
     async def read_log(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
         with _needed():
             entries, exists = await self.pipe.run(*event_log.read(chat_id, message_id, after))
-            if isinstance(entries, ResponseError) or isinstance(exists, ResponseError):
+            if isinstance(entries, Refusal) or isinstance(exists, Refusal):
                 raise RedisAway("the log cannot be read")
             return event_log.page(entries, exists, after)
 
@@ -91,7 +89,7 @@ class RedisLive:
             )
         except RedisAway:
             return None
-        if isinstance(lease, ResponseError) or isinstance(parked, ResponseError):
+        if isinstance(lease, Refusal) or isinstance(parked, Refusal):
             return None
         return Vitals(lease is not None, records.load(parked) if parked else None)
 
@@ -198,7 +196,7 @@ class RedisLiveAnswer:
             (kept,) = await self._live.pipe.run(("SET", key, records.dump(final), "EX", self._live.kept_seconds))
         except RedisAway:
             return False
-        return not isinstance(kept, ResponseError)
+        return not isinstance(kept, Refusal)
 
     async def close(self) -> None:
         await self._live.beat.leave(self)
@@ -234,7 +232,7 @@ class RedisLiveAnswer:
     def _heard_append(self, reply: Any) -> None:
         if reply is None:
             self._logged, self._is_log_begun = 0, False
-        elif not isinstance(reply, ResponseError) or "equal or smaller" in str(reply):
+        elif not isinstance(reply, Refusal) or "equal or smaller" in str(reply):
             # "Equal or smaller" answers an append that had arrived before its reply was lost.
             self._logged, self._is_log_begun = self._appending, True
 
@@ -243,7 +241,7 @@ class RedisLiveAnswer:
             self._on_cancel()
 
     def _is_cancel(self, reply: Any) -> bool:
-        if isinstance(reply, ResponseError):
+        if isinstance(reply, Refusal):
             return False
         self._intent = None  # it has been looked at, and concerns only the first answer's start
         return any(value is not None for value in reply)
@@ -276,5 +274,5 @@ def _needed() -> Iterator[None]:
 
 
 def _must_be_kept(reply: Any) -> None:
-    if isinstance(reply, ResponseError):
+    if isinstance(reply, Refusal):
         raise RedisAway(f"Redis refused: {type(reply).__name__}") from reply

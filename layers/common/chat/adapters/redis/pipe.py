@@ -5,14 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from redis.exceptions import ResponseError
-
-from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Open, RedisAway, hear
-
-Command = tuple[str | bytes | int | float, ...]
-Replies = list[Any]
+from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Command, Open, RedisAway, Replies
 
 TRIP_SECONDS = 0.5
 """The longest that one round trip may take, connecting included."""
@@ -42,7 +36,7 @@ class Pipe:
         return time.monotonic() < self._away_until
 
     async def run(self, *commands: Command) -> Replies:
-        """Send `commands` in one go and return a reply for each; a refused command's reply is its `ResponseError`.
+        """Send `commands` in one go and return a reply for each; a refused command's reply is its `Refusal`.
 
         Raises:
             RedisAway: no answer within the limit; any of the commands may have been executed.
@@ -61,7 +55,7 @@ class Pipe:
         if self._flusher is not None:
             self._flusher.cancel()
             await asyncio.wait([self._flusher])
-        await self._connection.disconnect(nowait=True)
+        self._connection.disconnect()
 
     async def _flush(self) -> None:
         batch = self._waiting
@@ -94,7 +88,7 @@ class Pipe:
     async def _trip(self, commands: Sequence[Command]) -> Replies:
         was_used = self._connection.is_connected
         if was_used and time.time() - self._used_at > IDLE_SECONDS:
-            await self._connection.disconnect(nowait=True)
+            self._connection.disconnect()
             was_used = False
         try:
             async with asyncio.timeout(TRIP_SECONDS):
@@ -103,25 +97,16 @@ class Pipe:
                 except AWAY:
                     if not was_used:
                         raise
-                    await self._connection.disconnect(nowait=True)
+                    self._connection.disconnect()
                     replies = await self._exchange(commands)
-        except BaseException as error:
-            hear(self._connection, error)
+        except BaseException:
             # Whatever it was, even cancellation: the next reply on this connection would answer another question.
-            await self._connection.disconnect(nowait=True)
+            self._connection.disconnect()
             raise
         self._used_at = time.time()
         return replies
 
     async def _exchange(self, commands: Sequence[Command]) -> Replies:
-        connection = self._connection
-        if not connection.is_connected:
-            await connection.connect()  # type: ignore[no-untyped-call]
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-        replies: Replies = []
-        for _ in commands:
-            try:
-                replies.append(await connection.read_response())
-            except ResponseError as error:
-                replies.append(error)
-        return replies
+        if not self._connection.is_connected:
+            await self._connection.connect()
+        return await self._connection.exchange(commands)

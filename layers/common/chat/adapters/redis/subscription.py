@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Open, hear
+from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, LinkError, Open, Refusal
 
 ACKNOWLEDGE_SECONDS = 0.5
 """How long a subscriber waits for the server's acknowledgement; afterwards the polled key must carry the weight."""
@@ -48,7 +48,7 @@ class Subscription:
                 if self._reader is None:
                     self._reader = loop.create_task(self._read())
                 elif self._is_open:
-                    await self._send("SUBSCRIBE", channel)
+                    self._connection.send(("SUBSCRIBE", channel))
                 await asyncio.shield(watch.acknowledged)
         except AWAY:
             return False
@@ -62,7 +62,7 @@ class Subscription:
         try:
             if self._is_open:
                 async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
-                    await self._send("UNSUBSCRIBE", channel)
+                    self._connection.send(("UNSUBSCRIBE", channel))
                     if not self._watches and reader is not None:
                         await asyncio.wait([reader])
         except AWAY:
@@ -76,17 +76,14 @@ class Subscription:
         self._watches.clear()
         if self._reader is not None:
             await self._stop(self._reader)
-        await self._connection.disconnect(nowait=True)
+        self._connection.disconnect()
 
     async def _stop(self, reader: asyncio.Task[None]) -> None:
         if not reader.done():
             reader.cancel()
             await asyncio.wait([reader])
-            await self._connection.disconnect(nowait=True)
+            self._connection.disconnect()
         self._reader = None
-
-    async def _send(self, *words: str) -> None:
-        await self._connection.send_packed_command(self._connection.pack_command(*words), check_health=False)
 
     async def _read(self) -> None:
         try:
@@ -94,10 +91,9 @@ class Subscription:
                 try:
                     await self._open()
                     await self._listen()
-                except AWAY as error:
-                    hear(self._connection, error)
+                except AWAY:
                     self._is_open = False
-                    await self._connection.disconnect(nowait=True)
+                    self._connection.disconnect()
                     await asyncio.sleep(REOPEN_SECONDS)
         finally:
             self._is_open = False
@@ -106,24 +102,28 @@ class Subscription:
 
     async def _open(self) -> None:
         if time.time() - self._used_at > IDLE_SECONDS:
-            await self._connection.disconnect(nowait=True)
+            self._connection.disconnect()
         async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
             if not self._connection.is_connected:
-                await self._connection.connect()  # type: ignore[no-untyped-call]
-            self._is_open = True  # before the first await below: a watch that comes meanwhile subscribes itself
-            await self._send("SUBSCRIBE", *self._watches)
+                await self._connection.connect()
+            self._is_open = True  # a watch that comes from now on subscribes itself
+            self._connection.send(("SUBSCRIBE", *self._watches))
 
     async def _listen(self) -> None:
         is_pinged = False
         while self._watches:
-            reply = await self._connection.read_response(timeout=PING_SECONDS)
-            if reply is None:
+            try:
+                async with asyncio.timeout(PING_SECONDS):
+                    (reply,) = await self._connection.read(1)
+            except TimeoutError:
                 if is_pinged:
-                    raise TimeoutError("the subscription is silent")
-                await self._send("PING")
+                    raise
+                self._connection.send(("PING",))
                 is_pinged = True
                 continue
             is_pinged = False
+            if isinstance(reply, Refusal):
+                raise LinkError("the server refused a subscription")
             self._hear(*reply[:2])
 
     def _hear(self, kind: bytes, channel: bytes) -> None:
