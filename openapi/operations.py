@@ -23,7 +23,7 @@ from chat.use_cases.cancel import Cancelling, NotActive
 from chat.web.api import describe
 from openapi.events import CHAT_ID, MESSAGE_ID, USER_MESSAGE_ID, examples, item_schema
 from openapi.problems import responses
-from openapi.schemas import EVENT_ID, KEY, NAME, UUID, Schema, ref
+from openapi.schemas import KEY, LAST_EVENT_ID, NAME, UUID, Schema, ref
 
 Operation = dict[str, Any]
 Problems = Sequence[type[ChatError]]
@@ -54,11 +54,16 @@ def parameter(name: str, place: str, schema: Schema, description: str, is_requir
 CHAT = parameter("chatId", "path", UUID, "The chat.")
 SESSION = parameter("X-Session-Id", "header", NAME, "One device or tab of the user.", True)
 LAST_EVENT = [
-    parameter("Last-Event-ID", "header", EVENT_ID, "The id of the last event received: what came after it is sent."),
-    parameter("lastEventId", "query", EVENT_ID, "The same, for clients that cannot set the header, which comes first."),
+    parameter("Last-Event-ID", "header", LAST_EVENT_ID, "The last event received: what came after it is sent."),
+    parameter("lastEventId", "query", LAST_EVENT_ID, "The same, where the header cannot be set; the header counts."),
 ]
 WHICH = [
-    parameter("messageId", "query", UUID, "Follow this answer. Not together with `userMessageId`."),
+    parameter(
+        "messageId",
+        "query",
+        UUID,
+        "Follow this answer. Not together with `userMessageId`; neither is looked at when a last event is named.",
+    ),
     parameter("userMessageId", "query", UUID, "Follow the newest answer to this message."),
 ]
 

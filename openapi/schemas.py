@@ -13,9 +13,13 @@ UUID: Schema = {"type": "string", "format": "uuid"}
 NAME: Schema = {"type": "string", "pattern": "^[A-Za-z0-9._:@-]{1,128}$", "examples": ["phone-1"]}
 KEY: Schema = {"type": "string", "pattern": r"^[!-+\--~]([ -+\--~]{0,198}[!-+\--~])?$", "examples": ["form-7"]}
 _HEX = "[0-9A-Fa-f]"
-EVENT_ID: Schema = {
+_EVENT_ID = f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}:(done|[1-9][0-9]{{0,9}})"
+EVENT_ID: Schema = {"type": "string", "pattern": f"^{_EVENT_ID}$"}
+LAST_EVENT_ID: Schema = {
     "type": "string",
-    "pattern": f"^{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}:(done|[1-9][0-9]{{0,9}})$",
+    "pattern": f"^({_EVENT_ID})?$",
+    "examples": ["01a2078f-4c60-7d2e-8b53-7a2e3d4c5b6a:12"],
+    "description": "Empty is as good as absent.",
 }
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from chat.answer import Event
-from chat.model import StoredAnswer, new_id
+from chat.model import StoredAnswer
 from chat.ports import AI, Chats, Journal, Limits, Live
 from chat.use_cases.cancel import CancelAnswer, Target
 from chat.use_cases.create import CreateChat
