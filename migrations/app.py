@@ -64,7 +64,7 @@ def _upgrade(request: str) -> None:
     from migrations.runner import NewerSchema, upgrade
 
     try:
-        upgrade(Secrets(os.environ).environ()["MYSQL_URL"])
+        upgrade(Secrets(os.environ).read("MYSQL_URL"))
     except NewerSchema:
         # A roll-back: the newer code's steps only added, so this code runs beside them. On a first deployment, or by
         # hand, it is a mistake.

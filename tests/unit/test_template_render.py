@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from chat.adapters.telemetry import names
 from chat.settings import Settings
 from deploy.template import load
 from tests.kit.cloudformation import CHOICES, TEMPLATE, Dangling, Rendered, combinations
@@ -250,7 +251,33 @@ class TestFunctions:
 def test_the_dashboard_is_json_in_every_form():
     for instances in ("true", "false"):
         rendered = Rendered(**KEY, StreamOnInstances=instances)
-        assert len(json.loads(rendered.of("ChatDashboard")["DashboardBody"])["widgets"]) == 9
+        assert len(json.loads(rendered.of("ChatDashboard")["DashboardBody"])["widgets"]) == 12
+
+
+def watched(rendered):
+    """The chat's own metrics on the dashboard and in alarms, with their service."""
+    body = json.loads(rendered.of("ChatDashboard")["DashboardBody"])
+    rows = [row for widget in body["widgets"] for row in widget["properties"]["metrics"] if row[0] == "aiva-chat"]
+    assert {row[2] for row in rows} == {names.SERVICE}
+    dashboard = {(row[1], row[3]) for row in rows}
+    alarms = set()
+    for resource in rendered.resources.values():
+        if resource["Type"] == "AWS::CloudWatch::Alarm" and resource["Properties"].get("Namespace") == "aiva-chat":
+            (dimension,) = resource["Properties"]["Dimensions"]
+            assert dimension["Name"] == names.SERVICE
+            alarms.add((resource["Properties"]["MetricName"], dimension["Value"]))
+    return dashboard, alarms
+
+
+def test_dashboard_and_alarms_watch_what_the_code_emits():
+    rendered = Rendered(**KEY)
+    dashboard, alarms = watched(rendered)
+    emitted = {metric.name for metric in names.METRICS}
+    assert {name for name, _ in dashboard} == emitted
+    assert {name for name, _ in alarms} == {"FirstDelta", "CancelLatency", "Fallback", "AnswerFailed"} <= emitted
+    services = {rendered.environment(name)["POWERTOOLS_SERVICE_NAME"] for name in functions(rendered)}
+    assert {service for _, service in dashboard | alarms} <= services
+    assert {rendered.environment(name)["POWERTOOLS_METRICS_NAMESPACE"] for name in functions(rendered)} == {"aiva-chat"}
 
 
 def test_short_forms_become_long_ones():
