@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from bench.peer import BUILD, ROOT, Code
-from deploy.build import _compile
+from deploy.build import compile_sources
 from deploy.packages import PLATFORMS, Target, installed, without_caches
 
 _HELLO = ("fastapi", "mangum")
@@ -55,7 +55,7 @@ def _code(folder: Path, has_bytecode: bool) -> Code:
         shutil.rmtree(cache)
     runtime = _runtime()
     if has_bytecode:
-        _compile(folder, str(folder), sys.executable)
+        compile_sources(folder, str(folder), sys.executable)
     # Isolated from the environment's own packages: a virtual environment's would be found with their bytecode.
     python = (str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}"), "-S", "-B")
     return Code(python, (str(folder / "python"), str(runtime)), folder / "functions")

@@ -50,8 +50,8 @@ def target_python(environ: Mapping[str, str], version: str = PYTHON_VERSION) -> 
     return None
 
 
-def build(logical_id: str, folder: Path, target: Target, compiler: str | None) -> None:
-    """Build one artifact of the template into a folder, which is made anew.
+def build(logical_id: str, folder: Path, target: Target, compiler: str | None, root: Path = ROOT) -> None:
+    """Build one artifact of the template into a folder, which is made anew, from the sources below `root`.
 
     Raises:
         LookupError: the template has no such artifact.
@@ -62,28 +62,28 @@ def build(logical_id: str, folder: Path, target: Target, compiler: str | None) -
     if unit is None or logical_id not in {name for name, _ in unit.code}:
         raise LookupError(f"{logical_id} is no artifact of the template")
     if logical_id.endswith("Layer"):
-        _build_layer(folder, target)
-        _compile(folder, "/opt", compiler)
+        _build_layer(root, folder, target)
+        compile_sources(folder, "/opt", compiler)
     else:
-        _build_function(unit, folder, target)
-        _compile(folder, "/var/task", compiler)
+        _build_function(unit, root, folder, target)
+        compile_sources(folder, "/var/task", compiler)
     settle(folder)
 
 
-def _build_layer(folder: Path, target: Target) -> None:
-    source, python = ROOT / "layers" / "common", folder / "python"
+def _build_layer(root: Path, folder: Path, target: Target) -> None:
+    source, python = root / "layers" / "common", folder / "python"
     shutil.copytree(installed(source / "requirements.txt", target, STORE), python)
     for package in ("chat", "lambda_stream"):
         shutil.copytree(source / package, python / package, ignore=without_caches)
     shutil.copy(source / "rds-ca.pem", folder / "rds-ca.pem")
 
 
-def _build_function(unit: Unit, folder: Path, target: Target) -> None:
-    source = ROOT / unit.folder
+def _build_function(unit: Unit, root: Path, folder: Path, target: Target) -> None:
+    source = root / unit.folder
     if unit.name != "migrations":
         shutil.copytree(source, folder, ignore=without_caches, dirs_exist_ok=True)
         return
-    common = ROOT / "layers" / "common" / "requirements.txt"
+    common = root / "layers" / "common" / "requirements.txt"
     packages = installed(source / "requirements.txt", target, STORE, without=common)
     shutil.copytree(packages, folder, dirs_exist_ok=True)
     shutil.copytree(source, folder / "migrations", ignore=without_caches)
@@ -91,7 +91,7 @@ def _build_function(unit: Unit, folder: Path, target: Target) -> None:
         listing.unlink()
 
 
-def _compile(folder: Path, shown_as: str, compiler: str | None) -> None:
+def compile_sources(folder: Path, shown_as: str, compiler: str | None) -> None:
     """Compile so that nothing in the result names this machine, and the runtime never looks at a time stamp."""
     if compiler is None:
         return

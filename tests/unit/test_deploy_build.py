@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from deploy.build import _compile, archive, build, settle, target_python
+from deploy.build import compile_sources, archive, build, settle, target_python
 from deploy.packages import Target, _lines_of, _name_of, loaded_part, strip
 
 
@@ -112,7 +112,7 @@ def test_a_name_that_is_no_artifact_is_refused(tmp_path):
 
 def test_compiled_code_names_no_machine_and_looks_at_no_time_stamp(tmp_path):
     folder = tree(tmp_path / "var", {"app.py": b"def f():\n    return 1\n"})
-    _compile(folder, "/var/task", sys.executable)
+    compile_sources(folder, "/var/task", sys.executable)
     (compiled,) = (folder / "__pycache__").iterdir()
     content = compiled.read_bytes()
     assert int.from_bytes(content[4:8], "little") == 0b01, "a hash that is not checked"
