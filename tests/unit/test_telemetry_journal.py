@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import hmac
 import logging
 from types import SimpleNamespace
 
@@ -249,6 +250,20 @@ def test_a_user_appears_under_a_keyed_pseudonym_only(capsys):
         assert "alice" not in output
         assert plain[:12] not in output
         assert "k" * 32 not in output
+
+
+def test_a_pseudonym_is_what_the_recipe_in_the_docs_computes(lines):
+    journal = LoggingJournal(settings(user_key=Secret("k" * 32)))
+    journal.limited("c", "alice", "phone", "minute")
+    (line,) = lines()
+    assert line["user"] == hmac.new(b"k" * 32, b"alice", "sha256").hexdigest()[:16]
+
+
+def test_a_quiet_level_does_not_silence_what_carries_metrics(lines, monkeypatch):
+    monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "ERROR")
+    journal = LoggingJournal(settings(service="a_quiet_one", level="ERROR"))
+    everything(journal)
+    assert {line["message"] for line in lines()} == set(names.EVENTS)
 
 
 async def test_no_text_of_a_message_is_ever_written(journal, capsys, caplog):
