@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from deploy.build import compile_sources, archive, build, settle, target_python
+from deploy.build import archive, build, compile_sources, settle, target_python
 from deploy.packages import Target, _lines_of, _name_of, loaded_part, strip
 
 
