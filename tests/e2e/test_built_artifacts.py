@@ -3,7 +3,6 @@
 For the interpreter that runs the tests, and for Python 3.13 (`PYTHON313`, or on the path) where it is at hand.
 """
 
-import base64
 import json
 import os
 import platform
@@ -19,7 +18,6 @@ import pytest
 from deploy.build import archive, build, target_python
 from deploy.packages import PYTHON_VERSION, Target
 from tests.kit.ai_server import AIServer
-from tests.kit.events import load_event
 from tests.kit.rie import RieUnavailable, rie_binary, running_rie, why_not_here
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("built_artifacts")]
@@ -159,12 +157,10 @@ async def ai():
         yield server
 
 
-def event(path: str, body: object) -> dict:
-    whole = load_event("stream_chat", path=path, method="POST")
-    whole["headers"] = {"x-user-id": "user-1", "x-session-id": "phone", "content-type": "application/json"}
-    return {**whole, "rawQueryString": "", "body": base64.b64encode(json.dumps(body).encode()).decode()} | {
-        "isBase64Encoded": True
-    }
+def event(name: str, chat: str = "") -> dict:
+    """One of the events for `sam local invoke`, about this chat."""
+    text = (ROOT / "events" / f"{name}.json").read_text()
+    return json.loads(text.replace("01900000-0000-7000-8000-000000000001", chat) if chat else text)
 
 
 async def test_create_stream_and_cancel_run_on_awss_emulator(built, embedded_redis, sqlite_url, ai, tmp_path):
@@ -188,12 +184,13 @@ async def test_create_stream_and_cancel_run_on_awss_emulator(built, embedded_red
         function("StreamChatFunction", "app.app", wrapper) as streamer,
         function("CancelStreamFunction", "app.handler", runtime) as canceller,
     ):
-        made = (await creator.invoke(event("/api/chat/create", {}))).json()
+        made = (await creator.invoke(event("create_chat"))).json()
         assert made["statusCode"] == 201, creator.log
+        assert (await canceller.invoke(event("health"))).json()["statusCode"] == 200, canceller.log
         chat = json.loads(made["body"])["chatId"]
-        answer = await streamer.invoke(event(f"/api/chat/{chat}/stream", {"content": "안녕하세요"}))
+        answer = await streamer.invoke(event("stream_chat", chat))
         prelude, _, stream = answer.content.partition(b"\x00" * 8)
         assert json.loads(prelude)["statusCode"] == 200, streamer.log
         assert b'"status":"completed"' in stream
-        reply = (await canceller.invoke(event(f"/api/chat/{chat}/cancel", {}))).json()
+        reply = (await canceller.invoke(event("cancel_stream", chat))).json()
         assert json.loads(reply["body"])["status"] == "not_active", canceller.log
