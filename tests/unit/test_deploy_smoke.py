@@ -124,7 +124,7 @@ async def test_a_good_service_passes(check):
         (check_head, {"head": 502}, "502"),
         (check_problems, {"problem": "text/html"}, "text/html"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 async def test_a_fault_is_found(check, fault, found):
     good, line = await outcome(check, **fault)

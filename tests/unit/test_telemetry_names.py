@@ -66,7 +66,7 @@ def watched() -> list[tuple[str, dict[str, str]]]:
                     if space == namespace:
                         flat = [one for one in rest if isinstance(one, str)]
                         found.append((name, dict(zip(flat[::2], flat[1::2], strict=True))))
-    return found
+    return sorted(found, key=str)  # test processes must agree on the order
 
 
 @pytest.mark.parametrize(("metric", "dimensions"), watched())
