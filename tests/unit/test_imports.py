@@ -47,7 +47,10 @@ def offending(paths: list[Path], *forbidden: str) -> list[str]:
     ]
 
 
-GROUND = [LAYER / "chat" / f"{name}.py" for name in ("errors", "model", "answer", "context", "replay", "ports")]
+GROUND = [
+    LAYER / "chat" / f"{name}.py"
+    for name in ("errors", "faults", "trace", "model", "answer", "context", "replay", "ports")
+]
 
 
 def test_the_ground_knows_no_library_and_nothing_above_it():
@@ -60,7 +63,7 @@ def test_use_cases_know_no_library_of_the_edges_and_no_adapter():
 
 def test_adapters_know_neither_use_cases_nor_web_nor_each_other():
     assert not offending(modules("chat/adapters"), "chat.use_cases", "chat.web", "chat.wiring")
-    kinds = ("redis", "mysql", "ai")
+    kinds = ("redis", "mysql", "ai", "aws", "telemetry")
     for kind in kinds:
         others = [f"chat.adapters.{other}" for other in kinds if other != kind]
         assert not offending(modules(f"chat/adapters/{kind}"), *others)
