@@ -18,7 +18,7 @@ PSEUDO = {
     "AWS::StackName": "aiva-chat",
 }
 NOTHING = object()
-_MADE_BY_SAM = ("FunctionUrl", "Function.Version", "FunctionAliaslive")
+_MADE_BY_SAM = ("FunctionUrl", "Function.Version", "Function.Alias", "FunctionAliaslive")
 
 
 class Dangling(AssertionError):

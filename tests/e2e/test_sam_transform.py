@@ -1,0 +1,93 @@
+"""What SAM's own transform makes of template.yaml: it decides which versions are published. `make
+lint-deploy` brings it."""
+
+import copy
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deploy.units import UNITS, unit_named
+from tests.kit.cloudformation import TEMPLATE
+
+pytestmark = pytest.mark.e2e
+
+SAM = Path(__file__).parents[2] / ".build" / "sam" / "bin" / "python"
+PROGRAM = """
+import json, sys
+from samtranslator.translator.transform import transform
+class Policies:
+    def load(self):
+        return {}
+template, parameters = json.load(sys.stdin)
+json.dump(transform(template, parameters, Policies()), sys.stdout)
+"""
+
+
+def transformed(mark=None, **parameters):
+    """The resources that CloudFormation would get, with the code of `mark` lying elsewhere."""
+    if not SAM.exists():
+        pytest.skip("SAM is not at hand: make lint-deploy brings it")
+    template = copy.deepcopy(TEMPLATE)
+    for unit in UNITS:
+        for name, place in unit.code:
+            template["Resources"][name]["Properties"][place] = f"s3://bucket/{'new' if name == mark else 'old'}"
+    given = {"OpenAiApiKey": "sk", **parameters}
+    environment = {"PATH": os.environ["PATH"], "AWS_DEFAULT_REGION": "eu-west-1"}
+    command = [str(SAM), "-W", "ignore", "-c", PROGRAM]
+    done = subprocess.run(command, input=json.dumps([template, given]), env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["Resources"]
+
+
+@pytest.fixture(scope="module")
+def before():
+    return transformed()
+
+
+@pytest.mark.parametrize("code", [name for unit in UNITS for name, _ in unit.code])
+def test_new_code_or_a_new_layer_publishes_a_version_of_that_function_and_touches_nothing_else(before, code):
+    after = transformed(code)
+    names = set(before.keys() ^ after.keys())
+    names |= {name for name in before.keys() & after.keys() if before[name] != after[name]}
+    unit = next(unit for unit in UNITS if code in dict(unit.code))
+    assert {before.get(name, after.get(name))["Type"] for name in names} >= {"AWS::Lambda::Version"}
+    assert all(name.startswith(unit.prefix) for name in names), names
+
+
+def test_all_that_the_transform_adds_for_a_function_carries_its_prefix(before):
+    shared = {"ServerlessDeploymentApplication", "CodeDeployServiceRole"}
+    prefixes = tuple(unit.prefix for unit in UNITS)
+    assert {n for n in before if n not in TEMPLATE["Resources"] and not n.startswith(prefixes)} == shared
+
+
+def test_versions_and_layers_that_leave_the_stack_stay_in_the_account(before):
+    for name, resource in before.items():
+        if resource["Type"] in ("AWS::Lambda::Version", "AWS::Lambda::LayerVersion"):
+            on_instances = name.startswith("StreamChatInstances")
+            assert resource["DeletionPolicy"] == ("Delete" if on_instances else "Retain")
+
+
+def test_an_open_url_may_be_called_by_everyone_and_a_function_by_nobody_else(before):
+    granted = [r for r in before.values() if r["Type"] == "AWS::Lambda::Permission"]
+    assert {(r["Condition"], r["Properties"]["Action"]) for r in granted} == {
+        ("OpensUrls", "lambda:InvokeFunctionUrl"),
+        ("OpensUrls", "lambda:InvokeFunction"),
+    }
+    for r in granted:
+        limits = r["Properties"].get("FunctionUrlAuthType") == "NONE" or r["Properties"].get("InvokedViaFunctionUrl")
+        assert limits, "through the URL only"
+    aliases = {str(r["Properties"]["FunctionName"]) for r in granted}
+    assert {"{'Ref': 'CreateChatFunctionAliaslive'}", "{'Ref': 'CancelStreamFunctionAliaslive'}"} < aliases
+    assert len(granted) == 2 * len(aliases) == 6
+
+
+def test_traffic_shifts_under_the_functions_own_alarms(before):
+    for unit in UNITS[1:]:
+        group = before[f"{unit.prefix}FunctionDeploymentGroup"]["Properties"]
+        alarms = [alarm["Name"]["Ref"] for alarm in group["AlarmConfiguration"]["Alarms"]]
+        assert f"{unit.prefix}ErrorsAlarm" in alarms
+        assert before[f"{unit.prefix}FunctionAliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+    assert unit_named("stream_chat") in UNITS[1:]
