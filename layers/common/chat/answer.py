@@ -13,13 +13,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from json.encoder import encode_basestring
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from chat.errors import FAILURES, FailureCode
 from chat.model import Ending, Identity, Source, Status, Usage
 
 DELTA = ""
 """The name of text events: they carry no `event:` field, so that a plain `onmessage` receives exactly the text."""
+LAST = "done"
+"""The name of the last event, whose number is 0."""
+_MOST_PIECES = 64
+"""Texts are joined when there are so many: each string costs 50 bytes beside its characters."""
 
 
 class IllegalTransition(RuntimeError):
@@ -41,12 +45,57 @@ def to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+class Events(Sequence[Event]):
+    """An answer's events from number 1 on without a gap. Kept as what cannot be derived: strings, mostly no names.
+
+    An answer has thousands of events and a process hundreds of answers: a tuple for each would take twice the memory,
+    and the garbage collector would look at all of them again and again.
+    """
+
+    def __init__(self) -> None:
+        self._data: list[str] = []
+        self._names: dict[int, str] = {}
+        """Of those that are no deltas, by index."""
+
+    def add(self, name: str, data: str) -> Event:
+        """Add an event; its place is its number."""
+        if name:
+            self._names[len(self._data)] = name
+        self._data.append(data)
+        return Event(0 if name == LAST else len(self._data), name, data)
+
+    def count_of(self, name: str) -> int:
+        """Return how many have this name."""
+        if name == DELTA:
+            return len(self._data) - len(self._names)
+        return sum(known == name for known in self._names.values())
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Event]: ...
+    def __getitem__(self, index: int | slice) -> Event | list[Event]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self._data)))]
+        at = range(len(self._data))[index]
+        name = self._names.get(at, DELTA)
+        return Event(0 if name == LAST else at + 1, name, self._data[at])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+
 class Answer:
     """One answer while it is generated, or rebuilt from its log. Its events are its only history."""
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
-        self.events: list[Event] = []
+        self.events = Events()
         self.sources: list[Source] = []
         self.ending: Ending | None = None
         self.usage: Usage | None = None
@@ -73,7 +122,7 @@ class Answer:
         """Make the `start` event."""
         self._step("new", "streaming")
         who = self.identity
-        return self._add(
+        return self.events.add(
             "start",
             to_json(
                 {
@@ -90,14 +139,16 @@ class Answer:
         """Add text."""
         self._step("streaming", "streaming")
         self._text.append(delta)
+        if len(self._text) > _MOST_PIECES:
+            self._text = [self.text]
         self.characters += len(delta)
-        return self._add(DELTA, '{"delta":' + encode_basestring(delta) + "}")
+        return self.events.add(DELTA, '{"delta":' + encode_basestring(delta) + "}")
 
     def reason(self, delta: str) -> Event:
         """Add reasoning."""
         self._step("streaming", "streaming")
         self._reasoning.append(delta)
-        return self._add("reasoning", '{"delta":' + encode_basestring(delta) + "}")
+        return self.events.add("reasoning", '{"delta":' + encode_basestring(delta) + "}")
 
     def cite(self, sources: Sequence[Source]) -> Event | None:
         """Add those sources whose URL is new; None when none is."""
@@ -111,7 +162,7 @@ class Answer:
         if not new:
             return None
         self.sources.extend(new)
-        return self._add("sources", to_json({"sources": [{"title": s.title, "url": s.url} for s in new]}))
+        return self.events.add("sources", to_json({"sources": [{"title": s.title, "url": s.url} for s in new]}))
 
     def end(self, ending: Ending, usage: Usage, is_saved: bool = True) -> list[Event]:
         """Make the last events: `failure` where there is one, then `done`."""
@@ -121,7 +172,9 @@ class Answer:
         if ending.error_code is not None:
             code = FailureCode(ending.error_code)
             message, retryable = FAILURES[code]
-            events.append(self._add("failure", to_json({"code": code, "message": message, "retryable": retryable})))
+            events.append(
+                self.events.add("failure", to_json({"code": code, "message": message, "retryable": retryable}))
+            )
         done: dict[str, object] = {
             "status": ending.status,
             "finishReason": ending.finish_reason,
@@ -135,14 +188,7 @@ class Answer:
         }
         if not is_saved:
             done["saved"] = False
-        last = Event(0, "done", to_json(done))
-        self.events.append(last)
-        return [*events, last]
-
-    def _add(self, name: str, data: str) -> Event:
-        event = Event(len(self.events) + 1, name, data)
-        self.events.append(event)
-        return event
+        return [*events, self.events.add(LAST, to_json(done))]
 
     def _step(self, expected: str, following: str) -> None:
         if self._state != expected:

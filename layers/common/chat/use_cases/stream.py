@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from chat.answer import Answer, Event
@@ -47,6 +47,7 @@ STORE_PAUSE_SECONDS = 0.2
 MOST_MARGIN = 0.4
 """The deadline's margin is at most this part of what was left at the start."""
 ATTEMPTS = 3
+CHECKPOINTS_AT_ONCE = 2
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,8 @@ class StreamAnswer:
     journal: Journal
     budget: Budget
     now: Callable[[], datetime]
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKPOINTS_AT_ONCE))
+    """Who may write a checkpoint. Its threads take the interpreter from all streams."""
 
     async def __call__(self, send: Send) -> Generation | StoredAnswer:
         """Return the generation that this process now owns, or the answer that this message already has.
@@ -204,7 +207,7 @@ class Generation:
         before = self._milliseconds()
         if await self._line.register(self._opened.is_first):
             self.cancel()
-        self._case.journal.started(self.answer, self._send.user_id, self._milliseconds() - before)
+        self._tell(self._case.journal.started, self._milliseconds() - before)
         if self._stopped is not None:
             return self._stop_ending()
         return await self._listen()
@@ -248,14 +251,15 @@ class Generation:
         if events:
             self._emit(events)
         if is_first and self.answer.characters:
-            self._case.journal.first_delta(self.answer, self._send.user_id, self._milliseconds())
+            self._tell(self._case.journal.first_delta, self._milliseconds())
 
     async def _keep(self) -> None:
         """Write the partial text and a sign of life every few seconds."""
         while True:
             await asyncio.sleep(self._case.budget.checkpoint_seconds)
             try:
-                is_ours = await self._case.chats.checkpoint(self.answer, self._owner_token, self._case.now())
+                async with self._case.turns:
+                    is_ours = await self._case.chats.checkpoint(self.answer, self._owner_token, self._case.now())
             except StorageUnavailable:
                 self._case.journal.fallback("checkpoint_missed", self.answer.identity.message_id)
                 continue
@@ -287,7 +291,7 @@ class Generation:
             last = answer.end(ending, usage, is_saved)
             await self._line.conclude()
             self._emit(last)
-        self._case.journal.ended(answer, self._send.user_id, self._milliseconds())
+        self._tell(self._case.journal.ended, self._milliseconds())
 
     async def _store(self, final: FinalRecord) -> tuple[bool, StoredAnswer | None]:
         """Return whether MySQL has it; and, if someone else ended this answer first, what is stored instead."""
@@ -314,6 +318,10 @@ class Generation:
             raise StorageUnavailable
         is_the_same = (stored.status, stored.text) == (final.ending.status, final.text)
         return True, None if is_the_same else stored
+
+    def _tell(self, line: Callable[[Answer, str, float], None], milliseconds: float) -> None:
+        """Write a line once what is under way to the client and to the AI has left; lines keep their order."""
+        asyncio.get_running_loop().call_soon(line, self.answer, self._send.user_id, milliseconds)
 
     def _emit(self, events: Sequence[Event]) -> None:
         self._deliver(events, True)

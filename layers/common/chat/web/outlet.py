@@ -31,6 +31,12 @@ class Outlet:
         self._size = 0
         self._is_closed = False
         self._wakeup: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._scope: asyncio.Timeout
+        self._timer: asyncio.TimerHandle | None = None
+        self._ends_at = 0.0
+        """When what is under way, a send or a silence, will have taken too long."""
+        self._is_sending = False
         self.is_abandoned = False
 
     def put(self, events: Sequence[Event], with_ids: bool = True) -> None:
@@ -51,6 +57,17 @@ class Outlet:
 
     async def pump(self, send: Send) -> None:
         """Send what comes until it is closed and empty, or the client is given up."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as self._scope:
+                await self._pump(send)
+        except OSError:  # TimeoutError is one
+            self._abandon()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    async def _pump(self, send: Send) -> None:
         while not self.is_abandoned:
             if self._waiting:
                 data = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
@@ -61,26 +78,39 @@ class Outlet:
                 data = COMMENT
             else:
                 continue
-            await self._send(send, data)
-
-    async def _send(self, send: Send, data: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._patience_seconds):
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-        except (TimeoutError, OSError):
-            self._abandon()
+            self._expect(self._patience_seconds, is_sending=True)
+            await send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def _is_quiet(self) -> bool:
         """Wait for something to happen; True when for a heartbeat's time nothing did."""
-        loop = asyncio.get_running_loop()
-        wakeup = self._wakeup = loop.create_future()
-        timer = loop.call_later(self._heartbeat_seconds, self._wake)
+        self._expect(self._heartbeat_seconds, is_sending=False)
+        self._wakeup = self._loop.create_future()
         try:
-            await wakeup
+            await self._wakeup
         finally:
-            timer.cancel()
             self._wakeup = None
         return not (self._waiting or self._is_closed or self.is_abandoned)
+
+    def _expect(self, seconds: float, is_sending: bool) -> None:
+        """Let what begins now take so long. One timer serves all that is expected: it is set anew when it strikes."""
+        self._is_sending = is_sending
+        self._ends_at = self._loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._ends_at:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._ends_at, self._strike)
+
+    def _strike(self) -> None:
+        self._timer = None
+        if self._ends_at > self._loop.time():
+            self._set_timer()
+        elif self._is_sending:
+            self._scope.reschedule(self._ends_at)
+        else:
+            self._wake()
 
     def _abandon(self) -> None:
         self.is_abandoned = True

@@ -61,7 +61,7 @@ class LoggingJournal:
     def ended(self, answer: Answer, user_id: str, milliseconds: float) -> None:
         self._running.discard(answer)
         ending, usage = answer.ending, answer.usage
-        deltas = sum(event.name == DELTA for event in answer.events)
+        deltas = answer.events.count_of(DELTA)
         fields: dict[str, Any] = {
             **_ids(answer.identity),
             "user": self._pseudonym(user_id),
