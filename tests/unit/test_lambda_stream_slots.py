@@ -348,7 +348,10 @@ async def test_what_a_defect_of_ours_does_to_one_invocation_it_does_not_do_to_an
         await until(lambda: all(one.ended.is_set() for one in good))
         stop.set()
         assert await ended is True
-    assert logged(capsys)[0]["errorMessage"] == "a defect"
+    first = logged(capsys)[0]
+    assert first["errorType"]
+    assert first["stackTrace"]
+    assert "a defect" not in [first["message"], first.get("errorMessage")]
 
 
 async def test_five_hundred_invocations_leave_nothing_behind():

@@ -16,7 +16,10 @@ def write(
     error: BaseException | None = None,
     details: str = "",
 ) -> None:
-    """Write one record; with `error` its type, message and traceback too, or else `details` as the traceback."""
+    """Write one record; with `error` its type and where it came from too, or else `details` as the traceback.
+
+    Never an error's own words: an application's may quote what its users wrote.
+    """
     record: dict[str, Any] = {
         "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "level": level,
@@ -27,9 +30,15 @@ def write(
         record["requestId"] = request_id
     if error is not None:
         record["errorType"] = type(error).__name__
-        record["errorMessage"] = str(error)
-        details = "".join(traceback.format_exception(error))
+        details = _places(error)
     if details:
         record["stackTrace"] = details.splitlines()
     sys.stderr.write(json.dumps(record, ensure_ascii=False) + "\n")
     sys.stderr.flush()
+
+
+def _places(error: BaseException) -> str:
+    """Return the tracebacks of `error` and of what led to it, the latter first."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = _places(cause) if cause is not None else ""
+    return f"{before}{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
