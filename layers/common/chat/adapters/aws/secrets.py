@@ -4,7 +4,7 @@
     secretsmanager:NAME#FIELD    one field of a secret that is a JSON object
     ssm:NAME                     a parameter of Systems Manager, decrypted
 
-NAME may be an ARN. boto3 is imported only where a setting is such a reference: it costs 0.2 to 0.3 s of CPU. No value
+NAME may be an ARN. boto3 is imported only where a setting is such a reference (docs/deploy.md has its cost). No value
 appears in a log, a `repr` or the text of an error here.
 """
 
