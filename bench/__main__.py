@@ -1,6 +1,6 @@
 """`make bench`: everything side by side; see docs/performance.md.
 
-    python -m bench [--rounds N] [--peers NAME,NAME] [--skip first,cpu,many,cancel,cold,traffic] [--publish]
+python -m bench [--rounds N] [--peers NAME,NAME] [--skip first,cpu,many,cancel,cold,traffic] [--publish]
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ def main() -> None:
     only, skip = (set(filter(None, text.split(","))) for text in (arguments.peers, arguments.skip))
     samples = asyncio.run(measure(arguments.rounds, only, skip))
     import statistics
+
     for figure, values in samples.items():
         print(figure)
         for name, numbers in values.items():

@@ -42,6 +42,8 @@ class Plan:
     silent_after: int = 0
     """After so many deltas nothing comes for `silent_seconds`; 0 is never."""
     silent_seconds: float = 0.0
+    thinking_seconds: float = 0.0
+    """Before the first delta."""
 
 
 class Conversation(asyncio.Protocol):
@@ -75,8 +77,12 @@ class Conversation(asyncio.Protocol):
         framing = b"transfer-encoding: chunked\r\n\r\n" if self._is_chunked else b"connection: close\r\n\r\n"
         self._transport.write(_HEAD + framing)
         if plan.rate:
-            self._next_at = asyncio.get_running_loop().time()
-            self._tick()
+            loop = asyncio.get_running_loop()
+            self._next_at = loop.time() + plan.thinking_seconds
+            if plan.thinking_seconds:
+                self._timer = loop.call_at(self._next_at, self._tick)
+            else:
+                self._tick()
         else:
             self._pour()
 

@@ -1,4 +1,4 @@
-"""Code as it is deployed: ours as `make build` makes it, and the hello world as SAM ships it; for this machine's Python.
+"""Code as it is deployed: ours as `make build` makes it, the hello world as SAM ships it; for this machine's Python.
 
 Dependencies of SAM's builds come without bytecode, and where they have it, time stamps in the zip defeat it.
 """

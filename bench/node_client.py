@@ -1,6 +1,6 @@
 """AWS's streaming client for Node.js, which builds C++ when it is installed: used where that has worked once.
 
-    python -m bench.node_client     builds it: needs npm, cmake, a C++ compiler, autoconf, libtool and Node's headers
+python -m bench.node_client     builds it: needs npm, cmake, a C++ compiler, autoconf, libtool and Node's headers
 """
 
 from __future__ import annotations

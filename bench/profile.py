@@ -1,6 +1,6 @@
 """`make profile`: where the time of a delta goes, function by function, under three loads.
 
-    python -m bench.profile [one|flat|many]
+python -m bench.profile [one|flat|many]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.measures import plan
 from bench.peer import BUILD, ROOT, Code, Peer, ours
 from bench.stores import open_stores
 
-SHOWN = 30
+SHOWN = 40
 SECONDS = 6
 LOADS: dict[str, tuple[str, int, Plan]] = {
     "one": ("one answer of 200 deltas a second", 1, plan(200 * SECONDS, 200)),
@@ -43,6 +43,7 @@ async def run(answers: int, load: Plan, output: Path) -> None:
 def show(title: str, deltas: int, output: Path) -> None:
     """Print the functions that take most of the time themselves, in microseconds for each delta."""
     stats = pstats.Stats(str(output)).stats  # type: ignore[attr-defined]  # it has no annotation
+    # What was imported costs time once, and is shown by bench.imports.
     rows = sorted(((own, calls, where) for where, (_, calls, own, _, _) in stats.items()), reverse=True)
     print(f"\n{title}: µs and calls for each delta (the profiler itself makes Python functions look dearer)\n")
     for own, calls, (file, line, name) in rows[:SHOWN]:

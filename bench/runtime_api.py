@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
@@ -73,10 +74,8 @@ class _Link(asyncio.Protocol):
         self._transport: asyncio.Transport = transport
 
     def data_received(self, data: bytes) -> None:
-        try:
+        with contextlib.suppress(httptools.HttpParserUpgrade):
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass
 
     def connection_lost(self, _: Exception | None) -> None:
         self.is_open = False
