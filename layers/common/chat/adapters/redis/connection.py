@@ -106,7 +106,8 @@ class Connection:
         Raises:
             LinkError: it is closed.
         """
-        self._open_link().write(encode(commands))
+        packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # its stub is wrong
+        self._open_link().write(b"".join(packed))
 
     async def exchange(self, commands: Sequence[Command]) -> Replies:
         """Send commands and return a reply for each, a `Refusal` among them where one was refused.
@@ -219,14 +220,3 @@ def opener(url: Secret, ask_again: AskAgain | None = None) -> Open:
     """
     login = Login(url, ask_again)
     return lambda: Connection(login)
-
-
-def encode(commands: Sequence[Command]) -> bytes:
-    """Return commands as they go over the wire."""
-    parts = []
-    for command in commands:
-        parts.append(b"*%d\r\n" % len(command))
-        for word in command:
-            data = word if isinstance(word, bytes) else str(word).encode()
-            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
