@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -43,7 +42,7 @@ class Child:
         sockets = set()
         for entry in Path(f"/proc/{self.pid}/fd").iterdir():
             try:
-                name = os.readlink(entry)
+                name = str(entry.readlink())
             except FileNotFoundError:
                 continue
             if name.startswith("socket:["):
