@@ -63,5 +63,5 @@ lint-deploy: $(SAM)/sam  ## the template and the workflows
 
 $(SAM)/sam: deploy/requirements.txt
 	python3 -m venv .build/sam
-	$(SAM)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(SAM)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
