@@ -1,6 +1,6 @@
 """One connection to Redis or Valkey in RESP2: many commands out in one write, their replies in one wait.
 
-Waits for replies are bounded by those who wait. Source: Redis serialization protocol specification. docs/adr/0004.
+Waits for replies are bounded by those who wait. Source: Redis serialization protocol specification. docs/adr/0005.
 """
 
 from __future__ import annotations
