@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +67,10 @@ def installed(requirements: Path, target: Target, store: Path, without: Path | N
 
 
 def _install(locked: str, target: Target, folder: Path) -> None:
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    listing = unfinished.with_suffix(".txt")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))  # two builds may be at it
+    unfinished.chmod(0o755)
+    listing = unfinished.with_name(f"{unfinished.name}.txt")
     listing.write_text(locked)
     command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(unfinished)]
     command += ["--python-version", target.python, "--python-platform", PLATFORMS[target.architecture]]
@@ -77,7 +78,12 @@ def _install(locked: str, target: Target, folder: Path) -> None:
     subprocess.run(command, check=True)  # noqa: S603  # all of it is ours
     strip(unfinished)
     listing.unlink()
-    unfinished.rename(folder)
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        shutil.rmtree(unfinished)  # the other build was quicker
 
 
 def strip(folder: Path) -> None:
