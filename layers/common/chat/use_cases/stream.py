@@ -130,12 +130,17 @@ class Place:
 
     def __init__(self, limits: Limits, user_id: str, member: str) -> None:
         self._limits, self._user_id, self._member = limits, user_id, member
+        self._is_taken = False
 
     async def take(self, lifetime_seconds: int, tokens: int) -> None:
         await self._limits.admit(self._user_id, self._member, lifetime_seconds, tokens)
+        self._is_taken = True
 
     async def give_back(self, tokens: int) -> None:
-        await self._limits.settle(self._user_id, self._member, tokens)
+        """Give it back, once."""
+        if self._is_taken:
+            await self._limits.settle(self._user_id, self._member, tokens)
+            self._is_taken = False
 
 
 class Generation:
@@ -289,7 +294,8 @@ class Generation:
             self._deliver(replay(theirs), False)
         else:
             last = answer.end(ending, usage, is_saved)
-            await self._line.conclude()
+            # Begun together, they share a round trip.
+            await asyncio.gather(self._line.conclude(), self._place.give_back(self._tokens_used()))
             self._emit(last)
         self._tell(self._case.journal.ended, self._milliseconds())
 

@@ -32,6 +32,7 @@ class Beat:
         self._pipe = pipe
         self._members: dict[Beating, None] = {}
         self._task: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     def join(self, member: Beating) -> None:
         """Let `member` take part."""
@@ -39,13 +40,18 @@ class Beat:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    async def leave(self, member: Beating) -> None:
-        """Let `member` go; with the last one the beat ends."""
+    def drop(self, member: Beating) -> None:
+        """Ask `member` no more; with the last one the beat ends, soon."""
         self._members.pop(member, None)
         if not self._members and self._task is not None:
-            task, self._task = self._task, None
-            task.cancel()
-            await asyncio.wait([task])
+            self._task.cancel()
+            self._ending, self._task = self._task, None
+
+    async def leave(self, member: Beating) -> None:
+        """Let `member` go; if the beat ends with it, wait for that."""
+        self.drop(member)
+        if self._ending is not None:
+            await asyncio.wait([self._ending])
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

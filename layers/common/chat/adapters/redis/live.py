@@ -177,7 +177,7 @@ class RedisLiveAnswer:
             take(reply)
 
     async def conclude(self) -> None:
-        await self._live.beat.leave(self)
+        self._live.beat.drop(self)
         who = self._answer.identity
         commands = [command for command, _ in self._append_commands()]
         commands.append(("EVAL", RELEASE, 2, self._lease, self._session, who.message_id))

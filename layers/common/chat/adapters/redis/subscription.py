@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, LinkError, Open, Refusal
+from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Command, LinkError, Open, Refusal
 
 ACKNOWLEDGE_SECONDS = 0.5
 """How long a subscriber waits for the server's acknowledgement; afterwards the polled key must carry the weight."""
@@ -33,6 +34,8 @@ class Subscription:
         self._watches: dict[str, _Watch] = {}
         self._reader: asyncio.Task[None] | None = None
         self._is_open = False
+        self._stale: list[str] = []
+        """What nobody watches any more, but the server has not been told."""
         self._used_at = 0.0
 
     async def watch(self, channel: str, callback: Callable[[], None]) -> bool:
@@ -55,21 +58,20 @@ class Subscription:
         return True
 
     async def unwatch(self, channel: str) -> None:
-        """Stop watching; with the last watch the reader ends, and the connection is kept for the next."""
+        """Stop watching. With the last watch the reader ends; the connection is kept, and still subscribed, for the
+        next: what costs a round trip now is sent along then.
+        """
         if self._watches.pop(channel, None) is None:
             return
-        reader = self._reader
-        try:
-            if self._is_open:
-                async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
-                    self._connection.send(("UNSUBSCRIBE", channel))
-                    if not self._watches and reader is not None:
-                        await asyncio.wait([reader])
-        except AWAY:
-            pass  # the reader notices by itself
-        finally:
-            if not self._watches and reader is not None and reader is self._reader:
-                await self._stop(reader)
+        if not self._is_open:
+            self._stale.clear()
+        elif self._watches:
+            with suppress(LinkError):  # the reader notices by itself
+                self._connection.send(("UNSUBSCRIBE", channel))
+        else:
+            self._stale.append(channel)
+        if not self._watches and self._reader is not None:
+            await self._stop(self._reader)
 
     async def close(self) -> None:
         """End the reader and close the connection."""
@@ -79,11 +81,13 @@ class Subscription:
         self._connection.disconnect()
 
     async def _stop(self, reader: asyncio.Task[None]) -> None:
-        if not reader.done():
-            reader.cancel()
-            await asyncio.wait([reader])
+        was_open = self._is_open
+        reader.cancel()
+        await asyncio.wait([reader])
+        if not was_open:
             self._connection.disconnect()
-        self._reader = None
+        # Whoever began to watch meanwhile took it for alive.
+        self._reader = asyncio.create_task(self._read()) if self._watches else None
 
     async def _read(self) -> None:
         try:
@@ -104,10 +108,14 @@ class Subscription:
         if time.time() - self._used_at > IDLE_SECONDS:
             self._connection.disconnect()
         async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
-            if not self._connection.is_connected:
+            was_connected = self._connection.is_connected
+            if not was_connected:
                 await self._connection.connect()
             self._is_open = True  # a watch that comes from now on subscribes itself
-            self._connection.send(("SUBSCRIBE", *self._watches))
+            stale = [channel for channel in self._stale if channel not in self._watches]
+            self._stale.clear()
+            unsubscribe: list[Command] = [("UNSUBSCRIBE", *stale)] if stale and was_connected else []
+            self._connection.send(*unsubscribe, ("SUBSCRIBE", *self._watches))
 
     async def _listen(self) -> None:
         is_pinged = False
