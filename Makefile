@@ -65,3 +65,13 @@ $(SAM)/sam: deploy/requirements.txt
 	python3 -m venv .build/sam
 	$(SAM)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
+
+# Measuring: docs/performance.md
+
+.PHONY: bench profile
+
+bench: $(VENV)/.dev  ## us, floors and what people use today, side by side; on servers too with REDIS_URL and MYSQL_URL
+	@PYTHONPATH=layers/common:. $(BIN)/python -m bench $(ARGS)
+
+profile: $(VENV)/.dev  ## where the time of a delta goes: make profile ARGS="one flat many"
+	@PYTHONPATH=layers/common:. $(BIN)/python -m bench.profile $(ARGS)

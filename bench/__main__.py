@@ -1,6 +1,6 @@
-"""`make bench`: everything side by side; see docs/performance.md.
+"""`make bench`: everything side by side; see docs/performance.md. Linux only.
 
-python -m bench [--rounds N] [--peers NAME,NAME] [--skip first,cpu,many,cancel,cold,traffic] [--publish]
+python -m bench [--rounds N] [--peers NAME,NAME] [--skip first,cpu,many,cancel,cold,traffic] [--into FOLDER]
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from collections import defaultdict
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from bench import built, measures, node_client
+from bench import built, measures, node_client, report, traffic
+from bench.figures import PEERS, Samples
 from bench.measures import AI, quantile
-from bench.peer import ROOT, Code, Peer, Running, hello, naive, node, ours, passthrough
+from bench.peer import BUILD, ROOT, Code, Peer, Running, hello, naive, node, ours, passthrough
 from bench.stores import Stores, open_stores
 
 PARTS = ("first", "cpu", "many", "cancel", "cold", "traffic")
 FIRST_TIMES, CANCEL_TIMES, SILENT_TIMES = 60, 15, 6
 
-Samples = dict[str, dict[str, list[float]]]
-"""By figure, by peer: a value for each round."""
-
 
 def peers_on(embedded: Stores, given: Stores | None) -> list[Peer]:
     """Return what is measured, the floors first."""
     found = [
-        Peer("raw", "floor: raw passthrough", passthrough("raw_passthrough")),
-        Peer("httpx", "floor: passthrough with httpx", passthrough("httpx_passthrough")),
+        Peer("raw", passthrough("raw_passthrough")),
+        Peer("httpx", passthrough("httpx_passthrough")),
     ]
     if node_client.is_there():
-        found.append(Peer("node", "Node.js, AWS's client", node(), can_cancel=False, can_share=False))
-    for stores, kind, where in ((embedded, "", ""), (given, "-servers", ", MySQL and Redis servers")):
+        found.append(Peer("node", node(), can_cancel=False, can_share=False))
+    else:
+        print("without Node.js: build AWS's client with `python -m bench.node_client`", file=sys.stderr)
+    for stores, kind in ((embedded, ""), (given, "-servers")):
         if stores is not None:
-            found.append(Peer(f"naive{kind}", f"naive{where}", naive(stores), stores, flat_deltas=4_000))
-            found.append(Peer(f"ours{kind}", f"this service{where}", ours(stores), stores))
+            found.append(Peer(f"naive{kind}", naive(stores), stores, flat_deltas=4_000))
+            found.append(Peer(f"ours{kind}", ours(stores), stores))
     return found
 
 
@@ -50,30 +50,41 @@ async def round_of(peers: list[Peer], ai: AI, skip: set[str], samples: Samples) 
         for peer in peers:
             running[peer.name] = await peer.start(stack, ai.address, 4 if peer.can_share else 1, Code())
         if "first" not in skip:
-            for name, values in (await measures.first_delta(running, FIRST_TIMES)).items():
-                samples["first_p50"][name].append(quantile(values, 0.5))
-                samples["first_p99"][name].append(quantile(values, 0.99))
+            _note(samples, "first", await measures.first_delta(running, FIRST_TIMES))
         if "cpu" not in skip:
-            for peer in peers:
-                samples["cpu_flat"][peer.name].append(await measures.cpu_flat(running[peer.name], peer.flat_deltas))
-            for peer in peers:
-                samples["cpu_paced"][peer.name].append(await measures.cpu_paced(running[peer.name]))
+            await cpu(peers, running, samples)
         if "cancel" not in skip:
             able = {peer.name: running[peer.name] for peer in peers if peer.can_cancel}
-            for figure, times, is_silent in (("cancel", CANCEL_TIMES, False), ("cancel_silent", SILENT_TIMES, True)):
-                for name, values in (await measures.cancel(able, ai, times, is_silent)).items():
-                    samples[f"{figure}_p50"][name].append(quantile(values, 0.5))
-                    samples[f"{figure}_p99"][name].append(quantile(values, 0.99))
+            _note(samples, "cancel", await measures.cancel(able, ai, CANCEL_TIMES, is_silent=False))
+            _note(samples, "cancel_silent", await measures.cancel(able, ai, SILENT_TIMES, is_silent=True))
     if "many" not in skip:
         for peer in peers:
             if peer.can_share:
-                for figure, value in (await measures.many(peer, ai)).items():
-                    samples[figure][peer.name].append(value)
+                _add(samples, peer.name, await measures.many(peer, ai))
+
+
+async def cpu(peers: list[Peer], running: dict[str, Running], samples: Samples) -> None:
+    """Measure what a delta costs."""
+    for peer in peers:
+        samples["cpu_flat"][peer.name].append(await measures.cpu_flat(running[peer.name], peer.flat_deltas))
+    for peer in peers:
+        samples["cpu_paced"][peer.name].append(await measures.cpu_paced(running[peer.name]))
+
+
+def _note(samples: Samples, figure: str, found: dict[str, list[float]]) -> None:
+    for name, values in found.items():
+        samples[f"{figure}_p50"][name].append(quantile(values, 0.5))
+        samples[f"{figure}_p99"][name].append(quantile(values, 0.99))
+
+
+def _add(samples: Samples, name: str, found: dict[str, float]) -> None:
+    for figure, value in found.items():
+        samples[figure][name].append(value)
 
 
 async def cold_starts(peers: list[Peer], ai: AI, samples: Samples, times: int) -> None:
     """Start everything that is deployed as a zip, with and without bytecode."""
-    greeting = Peer("hello", "FastAPI + Mangum hello world", hello())
+    greeting = Peer("hello", hello())
     plain = {peer.name: peer for peer in peers}
     jobs: list[tuple[str, Peer, Code]] = []
     for has_bytecode, figure in ((True, "cold_pyc"), (False, "cold_source")):
@@ -100,6 +111,9 @@ async def measure(rounds: int, only: set[str], skip: set[str]) -> Samples:
         peers = [peer for peer in peers_on(embedded, given) if not only or peer.name in only]
         if "cold" not in skip:
             await cold_starts(peers, ai, samples, rounds)
+        for peer in peers if "traffic" not in skip else ():
+            if peer.name.startswith("ours") and peer.stores is not None:
+                _add(samples, peer.name, await traffic.of_answers(peer.stores, ai))
         for number in range(rounds):
             began = time.monotonic()
             await round_of(peers, ai, skip, samples)
@@ -111,16 +125,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default="")
-    parser.add_argument("--skip", default="")
+    parser.add_argument("--skip", default="", help=",".join(PARTS))
+    parser.add_argument("--into", type=Path, default=BUILD / "results", help="where table, JSON and picture go")
     arguments = parser.parse_args()
     only, skip = (set(filter(None, text.split(","))) for text in (arguments.peers, arguments.skip))
+    if unknown := (only - set(PEERS)) | (skip - set(PARTS)):
+        parser.error(f"what is {min(unknown)}?")
     samples = asyncio.run(measure(arguments.rounds, only, skip))
-    import statistics
-
-    for figure, values in samples.items():
-        print(figure)
-        for name, numbers in values.items():
-            print(f"   {name:16} {statistics.median(numbers):10.2f}  {[round(n, 2) for n in numbers]}")
+    report.write(samples, arguments.rounds, arguments.into)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
-import statistics
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -173,4 +173,4 @@ async def cold(peer: Peer, ai: AI, code: Code) -> float:
 def quantile(values: list[float], part: float) -> float:
     """Return the smallest value that at least `part` of all values do not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else statistics.nan
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else math.nan

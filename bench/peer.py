@@ -62,7 +62,6 @@ class Peer:
     """Something to be measured."""
 
     name: str
-    title: str
     start: Start
     stores: Stores | None = None
     can_cancel: bool = True

@@ -33,7 +33,7 @@ async def run(answers: int, load: Plan, output: Path) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         ai = await stack.enter_async_context(measures.running_ai(sys.executable, ROOT))
         stores = await stack.enter_async_context(open_stores(Path(folder), None, None))
-        peer = Peer("ours", "this service", ours(stores), stores)
+        peer = Peer("ours", ours(stores), stores)
         code = Code(python=(sys.executable, "-m", "cProfile", "-o", str(output)))
         running = await peer.start(stack, ai.address, answers, code)
         asks = [(await running.ask(load))[0] for _ in range(answers)]

@@ -1,0 +1,92 @@
+"""Tables of what was measured, as Markdown; all of it as JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import money
+from bench.figures import FIGURES, PEERS, TARGETS, Samples, of_target, shown, spread
+from bench.plot import plot
+
+BEGIN, END = "<!-- bench: what follows is written by `make bench` -->", "<!-- bench: end -->"
+PICTURE = "performance.svg"
+
+
+def machine() -> str:
+    """Name the machine by its kind."""
+    model = platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    cores = sum(line.startswith("processor") for line in Path("/proc/cpuinfo").read_text().splitlines())
+    return f"{model}, {cores} virtual cores, Linux, Python {platform.python_version()}"
+
+
+def figures_table(samples: Samples) -> str:
+    """Return medians, one row a figure and one column a peer."""
+    names = [name for name in PEERS if any(name in values for values in samples.values())]
+    rows = ["| medians | " + " | ".join(PEERS[name] for name in names) + " |", "|---" * (len(names) + 1) + "|"]
+    for figure, title in FIGURES.items():
+        values = samples.get(figure)
+        if values:
+            cells = [shown(spread(values[name]).median) if name in values else "" for name in names]
+            rows.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def targets_table(samples: Samples) -> str:
+    """Return each target with our ratio to what it is measured by, and its spread over the rounds."""
+    rows = ["| target | on Valkey and SQLite | on Valkey and MySQL |", "|---|---|---|"]
+    for target in TARGETS:
+        cells = []
+        for peer in ("ours", "ours-servers"):
+            found = of_target(samples, target, peer)
+            cells.append(
+                "" if found is None else f"{found.text()}{'' if found.median <= target.most else ' **missed**'}"
+            )
+        by = "" if target.beside is None else f" × {PEERS[target.beside[1]].removesuffix(', Valkey and SQLite')}"
+        if target.beside is not None and target.beside[0] != target.figure:
+            by += f" ({FIGURES[target.beside[0]].rpartition(', ')[2]})"
+        rows.append(f"| {FIGURES[target.figure]}: ≤ {target.most:g}{by} | {cells[0]} | {cells[1]} |")
+    return "\n".join(rows)
+
+
+def document(samples: Samples, rounds: int) -> dict[str, object]:
+    """Return everything, fit for JSON."""
+    return {
+        "machine": machine(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rounds": rounds,
+        "samples": {
+            figure: {peer: [round(v, 4) for v in values] for peer, values in of.items()}
+            for figure, of in samples.items()
+        },
+    }
+
+
+def text(samples: Samples, rounds: int) -> str:
+    """Return all tables."""
+    when = datetime.now(UTC).date().isoformat()
+    head = f"{machine()}; {when}; medians of {rounds} rounds in which the peers take turns."
+    return "\n\n".join([head, figures_table(samples), targets_table(samples), money.table(samples)])
+
+
+def write(samples: Samples, rounds: int, folder: Path) -> None:
+    """Write table, JSON and picture into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "performance.json").write_text(json.dumps(document(samples, rounds), indent=1) + "\n")
+    (folder / PICTURE).write_text(plot(samples))
+    page = folder / "performance.md"
+    tables = text(samples, rounds)
+    if page.exists() and BEGIN in page.read_text():
+        before, _, rest = page.read_text().partition(BEGIN)
+        after = rest.partition(END)[2]
+        page.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}")
+    else:
+        page.write_text(tables + "\n")
+    print(tables, file=sys.stdout)
