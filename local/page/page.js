@@ -24,6 +24,11 @@ async function open(number) {
   devices.dataset.count = String(panes.filter(Boolean).length);
 }
 
+/** Puts the cursor where one would write next, unless the visitor, who need not wait for us, writes already. */
+function focus(number) {
+  if (!devices.contains(document.activeElement)) panes[number].focus();
+}
+
 function close(number) {
   panes[number]?.close();
   panes[number] = null;
@@ -34,7 +39,7 @@ async function openAll() {
   await open(0);
   if (memory.isSecondOpen) await open(1);
   secondButton.setAttribute("aria-pressed", String(memory.isSecondOpen));
-  if (matchMedia("(pointer: fine)").matches) panes[0].focus();
+  if (matchMedia("(pointer: fine)").matches) focus(0);
 }
 
 async function startNewChat() {
@@ -49,7 +54,7 @@ secondButton.addEventListener("click", async () => {
   secondButton.setAttribute("aria-pressed", String(memory.isSecondOpen));
   if (!memory.isSecondOpen) return close(1);
   await open(1);
-  panes[1].focus();
+  focus(1);
 });
 
 document.getElementById("new").addEventListener("click", startNewChat);

@@ -590,6 +590,22 @@ async def test_a_long_answer_is_followed_to_its_end_unless_the_reader_scrolls_up
     await expect(turn(page).locator(".question")).to_be_in_viewport()
 
 
+async def test_a_second_device_that_opens_late_leaves_the_cursor_with_who_is_writing_by_then(page):
+    await page.evaluate(
+        """() => {
+          const request = navigator.locks.request.bind(navigator.locks);
+          const gate = new Promise((open) => (globalThis.letIn = open));
+          navigator.locks.request = async (...given) => (await gate, request(...given));
+        }"""
+    )
+    await page.locator("#second").click()
+    await page.locator("textarea").press_sequentially("on")
+    await page.evaluate("letIn()")
+    await expect(page.locator(".pane")).to_have_count(2)
+    await page.keyboard.type("e")
+    await expect(page.locator("textarea").first).to_have_value("one")
+
+
 async def test_nothing_from_elsewhere_may_be_loaded(page):
     policy = await page.locator("meta[http-equiv=Content-Security-Policy]").get_attribute("content")
     assert "default-src 'none'" in policy
