@@ -3,7 +3,7 @@
 import asyncio
 
 from chat.answer import Event
-from chat.web.outlet import BUFFER_BYTES, Outlet
+from chat.web.outlet import BUFFER_BYTES, SEND_BYTES, Outlet
 from chat.web.sse import COMMENT
 
 
@@ -62,6 +62,7 @@ async def test_a_client_that_leaves_a_full_buffer_unread_is_given_up():
     pump = asyncio.create_task(outlet.pump(client.send))
     for _ in range(6):
         outlet.put([big])
+        await asyncio.sleep(0)
     assert outlet.is_abandoned
     client.reads.set()
     await pump
@@ -85,3 +86,34 @@ async def test_a_broken_connection_gives_the_client_up_and_takes_further_events(
     await outlet.pump(broken)
     assert outlet.is_abandoned
     outlet.put([delta(2)])
+
+
+async def test_a_replay_larger_than_the_buffer_reaches_a_client_that_reads():
+    """Of an answer of many tokens, whose frames are much longer than its text."""
+    client, outlet = Client(), Outlet("m", 60)
+    pump = asyncio.create_task(outlet.pump(client.send))
+    text = "가" * 8192
+    for number in range(1, 101):
+        outlet.put([delta(number, text)])
+    outlet.put([Event(0, "done", "{}")])
+    outlet.close()
+    await pump
+    assert not outlet.is_abandoned
+    assert len(client.received) > 2 * BUFFER_BYTES
+    assert client.received.count(text.encode()) == 100
+    assert client.received.endswith(b"id: m:done\n\n")
+
+
+async def test_a_slow_client_is_given_its_patience_for_each_part_of_a_long_replay():
+    parts = []
+
+    async def slow(message) -> None:
+        await asyncio.sleep(0.02)
+        parts.append(message["body"])
+
+    outlet = Outlet("m", 60, patience_seconds=0.1)
+    outlet.put([delta(1, "x" * SEND_BYTES * 10)])
+    outlet.close()
+    await outlet.pump(slow)
+    assert not outlet.is_abandoned
+    assert max(map(len, parts)) == SEND_BYTES

@@ -12,7 +12,9 @@ from chat.web.sse import COMMENT, frame
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BUFFER_BYTES = 1 << 20
-"""A client that leaves more than this unread has left."""
+"""A client that leaves more than this unread while it is being sent something has left."""
+SEND_BYTES = 1 << 16
+"""How much is sent at once: patience is for each such part, because a replay may be long."""
 PATIENCE_SECONDS = 10.0
 """So has one that reads nothing for this long while something waits for it."""
 
@@ -46,7 +48,7 @@ class Outlet:
         data = frame(events, self._message_id, with_ids)
         self._waiting.append(data)
         self._size += len(data)
-        if self._size > BUFFER_BYTES:
+        if self._size > BUFFER_BYTES and self._is_sending:
             self._abandon()
         self._wake()
 
@@ -78,8 +80,11 @@ class Outlet:
                 data = COMMENT
             else:
                 continue
-            self._expect(self._patience_seconds, is_sending=True)
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+            for at in range(0, len(data), SEND_BYTES):
+                if self.is_abandoned:
+                    return
+                self._expect(self._patience_seconds, is_sending=True)
+                await send({"type": "http.response.body", "body": data[at : at + SEND_BYTES], "more_body": True})
 
     async def _is_quiet(self) -> bool:
         """Wait for something to happen; True when for a heartbeat's time nothing did."""
