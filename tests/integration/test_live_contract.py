@@ -272,6 +272,58 @@ class TestRealServer:
             await owner.end()
             assert asyncio.all_tasks() == before
 
+    async def test_the_count_of_active_answers_expires_and_forgets_the_dead(self):
+        with own_server() as server:
+            client = Redis.from_url(server.url)
+            await client.zadd(keys.ACTIVE, {"dead": 1.0})
+            async with real_live(server.url) as live:
+                owner = Owner(live)
+                await owner.start()
+                assert await client.zrange(keys.ACTIVE, 0, -1) == [owner.who.message_id.encode()]
+                assert 0 < await client.ttl(keys.ACTIVE) <= 7200
+                await owner.end()
+            await client.aclose()
+
+    async def test_what_redis_has_no_room_for_is_not_sent_at_every_beat(self):
+        with own_server() as server:
+            client = Redis.from_url(server.url)
+            async with real_live(server.url) as live:
+                owner = Owner(live)
+                await owner.start()
+                await client.config_set("maxmemory", 1)
+                for _ in range(1000):
+                    owner.answer.say("x" * 1000)
+                before = (await client.info("stats"))["total_net_input_bytes"]
+                await asyncio.sleep(1.5)
+                assert (await client.info("stats"))["total_net_input_bytes"] - before < 4_000_000
+                await client.config_set("maxmemory", 0)
+
+                async def whole():
+                    page = await live.read_log(*owner.ids, 0)
+                    return page is not None and len(page.events) == 1001
+
+                await until(whole)
+                await owner.end()
+            await client.aclose()
+
+    @pytest.mark.parametrize("ticks", range(6))
+    async def test_who_watches_while_the_last_one_leaves_is_heard_by_one_reader(self, redis_url, ticks):
+        async with real_live(redis_url) as live:
+            before = asyncio.all_tasks()
+            heard = asyncio.Event()
+            await live.subscription.watch("one", lambda: None)
+            leaving = asyncio.create_task(live.subscription.unwatch("one"))
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            assert await live.subscription.watch(f"other-{ticks}", heard.set)
+            await leaving
+            assert len(asyncio.all_tasks() - before) == 1
+            client = Redis.from_url(redis_url)
+            await client.publish(f"other-{ticks}", "{}")
+            async with asyncio.timeout(10):
+                await heard.wait()
+            await client.aclose()
+
 
 class TestRedisAway:
     """With Redis away everything goes on, and waits are bounded."""

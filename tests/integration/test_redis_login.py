@@ -55,3 +55,22 @@ async def test_a_refused_login_is_read_anew_once_for_both_connections(user):
         await live.close()
         await client.aclose()
         await server_side.aclose()
+
+
+@pytest.mark.parametrize("found", ["no address", "redis://h/zero", "redis://h:port/0", "redis://h/0?unknown=1"])
+async def test_a_secret_that_has_become_unusable_leaves_nobody_waiting(found):
+    with own_server() as server:
+        client = Redis.from_url(server.url)
+        await client.config_set("requirepass", "new")
+        live = RedisLive(opener(Secret(f"redis://:old@127.0.0.1:{server.port}/0"), lambda: found), 7200)
+        assert not await answers(live)
+        for _ in range(2):
+            await until(lambda: not live.pipe.is_away)
+            asked = [asyncio.create_task(answers(live))]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the first is under way, the second waits for the next round trip
+            asked.append(asyncio.create_task(answers(live)))
+            async with asyncio.timeout(10):
+                assert await asyncio.gather(*asked) == [False, False]
+        await live.close()
+        await client.aclose()

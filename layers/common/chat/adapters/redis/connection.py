@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import hiredis
@@ -21,7 +22,7 @@ IDLE_SECONDS = 10.0
 """A connection unused for longer, by the wall clock, is dropped: a thawed process cannot tell a dead socket from a
 living one without waiting for it."""
 
-_NOT_SERVING = ("NOAUTH", "WRONGPASS", "LOADING", "MASTERDOWN", "ERR max number of clients")
+_NOT_SERVING = ("NOAUTH", "WRONGPASS", "LOADING", "MASTERDOWN", "READONLY", "ERR max number of clients")
 
 
 class Refusal(Exception):
@@ -59,7 +60,8 @@ class Login:
         if self._was_refused and self._ask_again is not None:
             self._was_refused = False
             if found := await asyncio.to_thread(self._ask_again):
-                self._address = read_address(found)
+                with suppress(ValueError):  # what is kept there now is no address: the refusal stays
+                    self._address = read_address(found)
         return self._address
 
 

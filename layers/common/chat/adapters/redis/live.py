@@ -22,6 +22,8 @@ LEASE_SECONDS = 15
 LEASE_REFRESH_SECONDS = 5.0
 POLL_SECONDS = 0.1
 SESSION_REFRESH_SECONDS = 60.0
+REFUSED_SECONDS = 1.0
+"""How long nothing is logged after Redis refused it, being out of memory: what it refused is sent once more."""
 INTENT_SECONDS = 60
 
 RELEASE = """
@@ -130,7 +132,7 @@ class RedisLiveAnswer:
         self._logged = 0
         self._is_log_begun = False
         self._appending = 0
-        self._next_poll = self._next_lease = self._next_session = 0.0
+        self._next_append = self._next_poll = self._next_lease = self._next_session = 0.0
         self._due: list[Callable[[Any], None]] = []
         self._watching = asyncio.get_running_loop().create_task(live.subscription.watch(self._cancel, on_cancel))
 
@@ -149,6 +151,8 @@ class RedisLiveAnswer:
                 ("HSET", self._session, *session),
                 ("EXPIRE", self._session, self._live.kept_seconds),
                 ("ZADD", keys.ACTIVE, now, who.message_id),
+                ("ZREMRANGEBYSCORE", keys.ACTIVE, "-inf", now - LEASE_SECONDS),
+                ("EXPIRE", keys.ACTIVE, self._live.kept_seconds),
                 _count_command(),
                 self._poll_command(),
             )
@@ -205,7 +209,8 @@ class RedisLiveAnswer:
         await self._live.subscription.unwatch(self._cancel)
 
     def _wanted(self, now: float) -> Iterator[tuple[Command, Callable[[Any], None]]]:
-        yield from self._append_commands()
+        if now >= self._next_append:
+            yield from self._append_commands()
         if now >= self._next_poll:
             self._next_poll = now + POLL_SECONDS
             yield self._poll_command(), self._heard_poll
@@ -235,6 +240,8 @@ class RedisLiveAnswer:
         elif not isinstance(reply, Refusal) or "equal or smaller" in str(reply):
             # "Equal or smaller" answers an append that had arrived before its reply was lost.
             self._logged, self._is_log_begun = self._appending, True
+        else:
+            self._next_append = asyncio.get_running_loop().time() + REFUSED_SECONDS
 
     def _heard_poll(self, reply: Any) -> None:
         if self._is_cancel(reply):

@@ -73,7 +73,7 @@ class Pipe:
             self._refuse(batch + self._waiting, error)
         finally:
             self._flusher = None
-            self._refuse(batch, None)
+            self._refuse(batch + self._waiting, None)
 
     def _refuse(
         self, batch: Sequence[tuple[Sequence[Command], asyncio.Future[Replies]]], cause: BaseException | None

@@ -86,8 +86,8 @@ class Subscription:
         await asyncio.wait([reader])
         if not was_open:
             self._connection.disconnect()
-        # Whoever began to watch meanwhile took it for alive.
-        self._reader = asyncio.create_task(self._read()) if self._watches else None
+        if self._watches and self._reader is None:  # whoever began to watch meanwhile took it for alive
+            self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         try:
