@@ -176,3 +176,26 @@ async def test_an_owner_that_does_not_store_in_time_leaves_it_cancelling():
     hold.set()
     await task
     assert isinstance(await world.cancel(chat_id, message_id=client.start["messageId"]), Cancelled)
+
+
+async def test_slow_looks_count_against_its_patience():
+    class Slow(MemoryChats):
+        is_slow = False
+
+        async def find_answer(self, *args):
+            await asyncio.sleep(0.1 * self.is_slow)
+            return await super().find_answer(*args)
+
+    chats = Slow()
+    world = World(chats, ai=ScriptedAI("partial ", "text", asyncio.Event()), patience_seconds=0.2)
+    chat_id, _, task = await running(world)
+    deaf = list(world.live.lines)
+    world.live.lines.clear()
+    chats.is_slow = True
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    assert isinstance(await world.cancel(chat_id), Cancelling)
+    assert loop.time() - began < 0.5
+    world.live.lines += deaf
+    await world.cancel(chat_id)
+    await task

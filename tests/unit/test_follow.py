@@ -12,6 +12,7 @@ from chat.ports import Finish, Reasoning
 from chat.use_cases.follow import Wanted
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
+from tests.kit.live import MemoryLive
 from tests.kit.world import Client, World
 
 WORDS = ["하나 ", "둘 ", "셋 ", "넷"]
@@ -179,3 +180,22 @@ async def test_redis_that_comes_back_is_followed_on():
     world.live.is_away = False
     await watching
     assert (watcher.text, watcher.done) == (client.text, client.done)
+
+
+async def test_a_blip_of_redis_while_the_ai_thinks_is_no_loss_of_the_log():
+    silence, live = asyncio.Event(), MemoryLive()
+    world = World(MemoryChats(), live, ScriptedAI("before ", silence, "after", Finish("stop")), away_seconds=1)
+    chat_id = await world.new_chat()
+    client, task = await world.begin(chat_id)
+    watcher = Client()
+    following = await world.watch(chat_id)
+    watching = asyncio.create_task(following.run(watcher))
+    await watcher.has(2)
+    await asyncio.sleep(1.1)  # the AI thinks
+    live.is_away = True
+    await asyncio.sleep(0.15)
+    live.is_away = False
+    silence.set()
+    await asyncio.gather(task, watching)
+    assert watcher.events == client.events
+    assert all(watcher.has_ids)

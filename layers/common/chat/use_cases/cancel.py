@@ -116,10 +116,10 @@ class CancelAnswer:
         return Cancelled(answer) if answer.status is Status.CANCELLED else NotActive()
 
     async def _await_end(self, answer: StoredAnswer) -> StoredAnswer:
-        who, pause, waited = answer.identity, FIRST_LOOK_SECONDS, 0.0
-        while answer.is_active and waited < self.patience_seconds:
+        loop = asyncio.get_running_loop()
+        who, pause, until = answer.identity, FIRST_LOOK_SECONDS, loop.time() + self.patience_seconds
+        while answer.is_active and loop.time() < until:
             await asyncio.sleep(pause)
-            waited += pause
             pause = min(pause * 1.5, LAST_LOOK_SECONDS)
             answer = await self.chats.find_answer(who.chat_id, who.message_id) or answer
         return answer

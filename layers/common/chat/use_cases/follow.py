@@ -94,19 +94,21 @@ class Following:
     async def _follow_log(self) -> bool:
         """Deliver from the log; False when it is gone and the answer is still running."""
         loop = asyncio.get_running_loop()
-        heard_at = asked_at = loop.time()
+        there_at = asked_at = loop.time()
         while True:
             page = await self._read()
+            if page is not None:
+                there_at = loop.time()
             if page is not None and page.events:
                 self._deliver(page.events, True)
                 self._position += len(page.events)
-                heard_at = asked_at = loop.time()
+                asked_at = loop.time()
                 if page.ended:
                     return True
             elif not self._stored.is_active:
                 await self._end()
                 return True
-            elif page is None and loop.time() - heard_at > self._case.away_seconds:
+            elif page is None and loop.time() - there_at > self._case.away_seconds:
                 return False
             elif loop.time() - asked_at > self._case.silence_seconds:
                 asked_at = loop.time()
