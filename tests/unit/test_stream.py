@@ -18,10 +18,11 @@ from chat.errors import (
 )
 from chat.model import Ending, FinalRecord, Source, Status, StoredAnswer, Turn, Usage, new_id
 from chat.ports import Finish, Reasoning, Sources, Text
+from chat.use_cases.stream import MOST_CHARACTERS
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
 from tests.kit.live import MemoryLive, NoLimits
-from tests.kit.world import World
+from tests.kit.world import World, kill
 
 
 class FaultyChats(MemoryChats):
@@ -165,6 +166,82 @@ async def test_the_deadline_ends_a_silent_answer_in_time(chats):
     assert (client.done["status"], client.failure["code"]) == ("timeout", "deadline")
     assert (await world.stored(client)).text == "partial"
     assert world.ai.left == 1
+
+
+async def test_the_same_message_with_other_content_leaves_the_place_of_the_first_alone(chats):
+    silence = asyncio.Event()
+    world = World(chats, ai=ScriptedAI("x", silence, Finish("stop")))
+    chat_id, message_id = await world.new_chat(), new_id()
+    _, task = await world.begin(chat_id, message=message_id)
+    places = dict(world.limits.places)
+    with pytest.raises(IdempotencyConflict):
+        await world.send(chat_id, "something else", message=message_id)
+    assert places and world.limits.places == places
+    silence.set()
+    await task
+    assert not world.limits.places
+    assert sum(world.limits.spent.values()) > 0
+
+
+async def test_an_answer_that_never_ends_is_ended_while_it_can_still_be_stored(chats):
+    part = "x" * (MOST_CHARACTERS // 2)
+    world = World(chats, ai=ScriptedAI(part, Reasoning(part), *["more"] * 100))
+    client = await world.ask(await world.new_chat())
+    assert (client.done["status"], client.failure["code"], client.text) == ("failed", "ai_invalid", part + "more")
+    assert (await world.stored(client)).text == client.text
+
+
+async def test_whatever_keeps_an_end_from_being_stored_the_client_gets_it(chats):
+    class Odd(MemoryChats):
+        async def finish(self, *args, **more):
+            raise ValueError("data too long")
+
+        async def checkpoint(self, *args, **more):
+            raise ValueError("data too long")
+
+    silence = asyncio.Event()
+    world = World(Odd(), ai=ScriptedAI("x", silence, Finish("stop")), checkpoint_seconds=0.001)
+    client, task = await world.begin(await world.new_chat())
+    await asyncio.sleep(0.01)
+    silence.set()
+    await task
+    assert client.done["saved"] is False
+    assert list(world.live.parked) == [client.done["messageId"]]
+
+
+async def test_what_the_start_takes_is_not_added_to_the_deadline(chats):
+    """Invariant 12, with a start that finds a dead owner's answer in the way and stores that have become slow."""
+
+    class Slow(MemoryChats):
+        async def open_answer(self, *args, **more):
+            await asyncio.sleep(0.5)
+            return await super().open_answer(*args, **more)
+
+    world = World(Slow(), ai=ScriptedAI("x", asyncio.Event()))
+    chat_id, message_id = await world.new_chat(), new_id()
+    _, task = await world.begin(chat_id, message=message_id)
+    world.chats.is_away = True
+    await kill(task, world.live)
+    world.chats.is_away = False
+    world.clock.ahead = timedelta(minutes=1)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    client = await world.ask(chat_id, message=message_id, seconds=2.0)
+    assert client.done["status"] == "timeout"
+    assert loop.time() - began < 1.5
+
+
+async def test_a_start_that_takes_all_the_time_there_is_ends_before_the_deadline(chats):
+    class Hanging(MemoryChats):
+        async def open_answer(self, *args, **more):
+            await asyncio.Event().wait()
+
+    world = World(Hanging())
+    chat_id = await world.new_chat()
+    with pytest.raises(StorageUnavailable):
+        await world.send(chat_id, seconds=0.2)
+    assert not world.limits.places
+    assert not world.live.lines
 
 
 async def test_another_session_may_answer_at_the_same_time_and_this_one_may_not(chats):

@@ -8,11 +8,12 @@ End:    MySQL, then the end of the log, then `done`, then the release of lease, 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -48,6 +49,8 @@ MOST_MARGIN = 0.4
 """The deadline's margin is at most this part of what was left at the start."""
 ATTEMPTS = 3
 CHECKPOINTS_AT_ONCE = 2
+MOST_CHARACTERS = 2_000_000
+"""Of text and reasoning: more than any model says, and in UTF-8 less than a column or a packet of MySQL takes."""
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +78,10 @@ class Budget:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     store_seconds: float = STORE_SECONDS
 
+    def margin(self, seconds_left: float) -> float:
+        """Return how long before its deadline an answer stops, given what was left at the start."""
+        return min(self.margin_seconds, MOST_MARGIN * seconds_left)
+
 
 @dataclass(frozen=True, slots=True)
 class StreamAnswer:
@@ -97,32 +104,46 @@ class StreamAnswer:
         Raises:
             ChatNotFound, StreamInProgress, IdempotencyConflict, RateLimited, StorageUnavailable: nothing was started.
         """
+        ends_at = asyncio.get_running_loop().time() + send.seconds_left
         user_message_id = send.user_message_id or new_id()
-        place = Place(self.limits, send.user_id, f"{send.chat_id}:{user_message_id}")
+        place = Place(self.limits, send.user_id, _member(send, user_message_id))
         try:
             await place.take(int(send.seconds_left) + 1, estimate_tokens(send.content) + self.budget.output_tokens)
         except RateLimited as error:
             self.journal.limited(send.chat_id, send.user_id, send.session_id, error.limit)
             raise
         try:
-            for _ in range(ATTEMPTS):
-                generation = Generation(self, send, user_message_id, place)
-                found = await generation.open()
-                if found is None:
-                    return generation
-                # In the way is an active answer, or one to the same message. If its owner is dead it ends here, and
-                # where a new answer may then be started it is tried again.
-                settled = await self.reap(found.answer)
-                if isinstance(found, Busy) and settled.is_active:
-                    raise StreamInProgress(settled.identity.message_id)
-                if isinstance(found, Repeated) and not settled.status.retryable:
-                    if not settled.is_active:  # else the place is its owner's
-                        await place.give_back(0)
-                    return settled
-            raise StorageUnavailable
-        except BaseException:
+            async with asyncio.timeout_at(ends_at - self.budget.margin(send.seconds_left)):
+                found = await self._open(send, user_message_id, place, ends_at)
+        except BaseException as error:
             await place.give_back(0)
+            if isinstance(error, TimeoutError):
+                raise StorageUnavailable from error
             raise
+        if isinstance(found, StoredAnswer) and not found.is_active:  # else the place is its owner's
+            await place.give_back(0)
+        return found
+
+    async def _open(self, send: Send, user_message_id: str, place: Place, ends_at: float) -> Generation | StoredAnswer:
+        for _ in range(ATTEMPTS):
+            generation = Generation(self, send, user_message_id, place, ends_at)
+            found = await generation.open()
+            if found is None:
+                return generation
+            # In the way is an active answer, or one to the same message. If its owner is dead it ends here, and where a
+            # new answer may then be started it is tried again.
+            settled = await self.reap(found.answer)
+            if isinstance(found, Busy) and settled.is_active:
+                raise StreamInProgress(settled.identity.message_id)
+            if isinstance(found, Repeated) and not settled.status.retryable:
+                return settled
+        raise StorageUnavailable
+
+
+def _member(send: Send, user_message_id: str) -> str:
+    """Name the place. With the content: the same id with other content must not give back the place of the first."""
+    digest = hashlib.blake2b(send.content.encode(), digest_size=8).hexdigest()
+    return f"{send.chat_id}:{user_message_id}:{digest}"
 
 
 class Place:
@@ -146,7 +167,7 @@ class Place:
 class Generation:
     """One answer while its owner, this process, makes it."""
 
-    def __init__(self, case: StreamAnswer, send: Send, user_message_id: str, place: Place) -> None:
+    def __init__(self, case: StreamAnswer, send: Send, user_message_id: str, place: Place, ends_at: float) -> None:
         self._case, self._send, self._place = case, send, place
         self._began = time.monotonic()
         self._owner_token = secrets.token_hex(16)
@@ -159,16 +180,15 @@ class Generation:
         self._stopped: Status | None = None
         self._scope: asyncio.Timeout | None = None
         self._deliver: Deliver = lambda events, with_ids: None
-        loop = asyncio.get_running_loop()
-        margin = min(case.budget.margin_seconds, MOST_MARGIN * send.seconds_left)
-        self._ends_at = loop.time() + send.seconds_left
-        self._stops_at = self._ends_at - margin
+        self._ends_at = ends_at
+        self._stops_at = ends_at - case.budget.margin(send.seconds_left)
+        self._size = 0
         self._line: LiveAnswer = case.live.attach(self.answer, self._owner_token, send.user_id, self.cancel)
 
     async def open(self) -> Repeated | Busy | None:
         """Store the message and the answer's row; None when the answer is ours, else what stands in its way."""
         send, case, now = self._send, self._case, self._case.now()
-        deadline_at = now + timedelta(seconds=send.seconds_left)
+        deadline_at = now + timedelta(seconds=self._ends_at - asyncio.get_running_loop().time())
         opening = Opening(self.answer.identity, send.user_id, send.content, self._owner_token, now, deadline_at)
         found: Opened | Repeated | Busy | None = None
         try:
@@ -243,8 +263,10 @@ class Generation:
         is_first = not self.answer.characters
         for piece in batch:
             if isinstance(piece, Text):
+                self._size += len(piece.text)
                 events.append(self.answer.say(piece.text))
             elif isinstance(piece, Reasoning):
+                self._size += len(piece.text)
                 events.append(self.answer.reason(piece.text))
             elif isinstance(piece, Sources):
                 if event := self.answer.cite(piece.sources):
@@ -257,20 +279,40 @@ class Generation:
             self._emit(events)
         if is_first and self.answer.characters:
             self._tell(self._case.journal.first_delta, self._milliseconds())
+        if self._size > MOST_CHARACTERS:
+            raise AnswerFailed(FailureCode.AI_INVALID, "it does not end")
 
     async def _keep(self) -> None:
         """Write the partial text and a sign of life every few seconds."""
         while True:
             await asyncio.sleep(self._case.budget.checkpoint_seconds)
             try:
-                async with self._case.turns:
+                async with self._turn():
                     is_ours = await self._case.chats.checkpoint(self.answer, self._owner_token, self._case.now())
             except StorageUnavailable:
                 self._case.journal.fallback("checkpoint_missed", self.answer.identity.message_id)
                 continue
+            except Exception:
+                log.exception("a checkpoint failed")  # the next may be taken, and the answer goes on
+                continue
             if not is_ours:
                 self._stop(Status.INTERRUPTED)
                 return
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for a turn, but no longer than the time between two: a slow MySQL must not make the owner look dead."""
+        turns = self._case.turns
+        try:
+            async with asyncio.timeout(self._case.budget.checkpoint_seconds):
+                await turns.acquire()
+        except TimeoutError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            turns.release()
 
     def _stop(self, status: Status) -> None:
         """End the AI's answer at once, also while it is silent; the first reason given stands."""
@@ -311,6 +353,9 @@ class Generation:
                 if loop.time() + STORE_PAUSE_SECONDS >= until:
                     break
                 await asyncio.sleep(STORE_PAUSE_SECONDS)
+            except Exception:
+                log.exception("an end was not stored")  # whatever it was, the client is told how the answer ended
+                break
         is_parked = await self._line.park(final)
         self._case.journal.fallback("final_parked" if is_parked else "final_lost", self.answer.identity.message_id)
         return False, None
