@@ -11,7 +11,7 @@ import pytest
 
 from chat.adapters.ai.client import choose_transport, open_client
 from chat.adapters.ai.transport import IDLE_SECONDS, LeanTransport
-from chat.errors import FailureCode
+from chat.errors import AnswerFailed, FailureCode
 from chat.ports import Text
 from tests.kit import ai_server
 from tests.kit.ai_server import AIServer, Gate, body, event, exactly, say, text
@@ -151,14 +151,39 @@ async def test_nothing_of_an_answer_runs_on_in_the_background(server: AIServer):
 
 
 async def test_closing_the_client_closes_every_connection(server: AIServer):
-    server.script(say("Hello"), ai_server.silent(text("Hello")))
+    gate, begun = Gate(), asyncio.Event()
+    server.script(body(text("Hello"), ai_server.finish(), gate=gate), ai_server.silent(text("Hello")))
+
+    async def listen() -> FailureCode:
+        with pytest.raises(AnswerFailed) as caught:
+            async for _ in asked.ai.answer(TURNS, 100):
+                begun.set()
+        return caught.value.code
+
     async with asking(server.url, LeanTransport()) as asked:
-        idle, running = asyncio.ensure_future(asked.text()), asyncio.ensure_future(asked.collect())
-        await server.called(2)
+        idle = asyncio.ensure_future(asked.text())
+        await gate.reached()
+        running = asyncio.ensure_future(listen())
+        await begun.wait()
+        await gate.open()
         await idle
         assert server.open_connections == 2
     await server.has_connections(0)
-    assert (await running)[1] is FailureCode.AI_INCOMPLETE
+    assert await running is FailureCode.AI_INCOMPLETE
+
+
+async def test_a_question_taken_back_at_any_step_leaves_no_connection_open(server: AIServer):
+    """Also just after the connection was made, which asyncio's own race of addresses forgets open."""
+    server.default = ai_server.mute()
+    async with asking(server.url, LeanTransport()) as asked:
+        for steps in range(40):
+            question = asyncio.create_task(asked.text())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            question.cancel()
+            await asyncio.wait([question])
+        await until(lambda: server.open_connections == 0, "all are closed")
+        assert server.connections > 10
 
 
 # Connections opened ahead

@@ -16,12 +16,11 @@ from typing import NamedTuple
 import httpx
 
 from chat.adapters.ai.connection import Connection
+from chat.adapters.ai.dialing import dial
 
 IDLE_SECONDS = 4.0
 """How long a connection may lie unused. Servers close theirs after 5 s at the earliest; and a process that was frozen
 meanwhile wakes with connections that are dead without saying so."""
-_HAPPY_EYEBALLS_SECONDS = 0.25
-"""Source: RFC 8305, section 8."""
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -110,13 +109,9 @@ class LeanTransport(httpx.AsyncBaseTransport):
         tls = self._tls() if origin.scheme == "https" else None
         try:
             async with asyncio.timeout(timeout_seconds):
+                dialled = await dial(origin.host, origin.port)
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    Connection,
-                    origin.host,
-                    origin.port,
-                    ssl=tls,
-                    server_hostname=origin.host if tls else None,
-                    happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
+                    Connection, sock=dialled, ssl=tls, server_hostname=origin.host if tls else None
                 )
         except TimeoutError as error:
             raise httpx.ConnectTimeout(f"no connection within {timeout_seconds:g} s") from error
