@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from chat.answer import Answer, Event, IllegalTransition
+from chat.answer import DELTA, Answer, Event, IllegalTransition
 from chat.errors import FailureCode
 from chat.model import Ending, Identity, Source, Status, Usage
 
@@ -134,3 +134,17 @@ def test_a_step_is_legal_exactly_where_the_table_says_and_otherwise_changes_noth
         with pytest.raises(IllegalTransition):
             STEPS[step](answer)
         assert (list(answer.events), answer.text, answer.reasoning, list(answer.sources), answer.ending) == before
+
+
+def test_events_can_be_read_from_anywhere_and_counted_by_name():
+    answer = begun()
+    for word in ("a", "b", "c"):
+        answer.say(word)
+    answer.reason("hm")
+    events = answer.events
+    assert [event.number for event in events[1:4]] == [2, 3, 4]
+    assert events[-1] == events[4] == list(events)[4]
+    assert events[5:] == []
+    assert (events.count_of(DELTA), events.count_of("reasoning"), events.count_of("done")) == (3, 1, 0)
+    with pytest.raises(IndexError):
+        events[5]
