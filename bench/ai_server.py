@@ -128,7 +128,8 @@ class Conversation(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._is_paused = False
         if self._plan is not None and not self._plan.rate:
-            self._pour()
+            # Not from within: asyncio does not expect that a transport is closed here.
+            asyncio.get_running_loop().call_soon(self._pour)
 
     def eof_received(self) -> None:
         self._left()

@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.ai_server import Plan
 from bench.peer import Code, Peer, Running
 
-PACED_RATE, PACED_SECONDS = 200, 3
+PACED_RATE, PACED_SECONDS = 200, 2
 MANY, MANY_RATE, MANY_SECONDS = 200, 30, 8
 CANCEL_RATE = 30
 FIRST_BLOCK = 10
