@@ -64,7 +64,7 @@ STREAM_GB = 0.5
 LEAST_INSTANCES = 3
 """A capacity provider starts three, one in each zone, and keeps them."""
 SECRETS = 6
-ALARMS = 8
+ALARMS = 9
 METRICS = 22
 
 

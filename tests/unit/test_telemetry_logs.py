@@ -142,9 +142,10 @@ BASE = {"REDIS_URL": "redis://localhost", "MYSQL_URL": "sqlite:///chat"}
         ({"POWERTOOLS_LOG_LEVEL": "WARN"}, "WARNING"),
         ({"AWS_LAMBDA_LOG_LEVEL": "FATAL", "POWERTOOLS_LOG_LEVEL": "DEBUG"}, "CRITICAL"),
         ({"AWS_LAMBDA_LOG_LEVEL": "TRACE"}, "DEBUG"),
+        ({"AWS_LAMBDA_LOG_LEVEL": "INFO", "POWERTOOLS_LOG_LEVEL": "ERROR"}, "ERROR"),
     ],
 )
-def test_the_platforms_level_comes_before_ours(environ, level):
+def test_of_the_platforms_level_and_ours_the_stricter_one_holds(environ, level):
     assert Settings.read(BASE | environ).telemetry.level == level
 
 

@@ -75,8 +75,13 @@ def test_the_template_watches_metrics_that_are_published_under_these_dimensions(
     second = {names.DIMENSIONS[one] for one in names.METRICS if one.name == metric and one in names.DIMENSIONS}
     assert dimensions.pop("service") in SERVICES
     assert set(dimensions) <= second
+    assert set(dimensions.values()) <= {*get_args(Fallback), *REASONS}
 
 
 def test_the_template_watches_at_least_an_alarm_and_a_widget_for_each_of_our_promises():
     watched_names = {metric for metric, _ in watched()}
     assert watched_names >= {"FirstDelta", "CancelLatency", "AnswerFailed", "Fallback", "ActiveStreams"}
+
+
+def test_the_template_alarms_on_a_lost_end_by_itself():
+    assert ("Fallback", {"service": "stream_chat", "what": "final_lost"}) in watched()

@@ -211,6 +211,24 @@ class TestFunctions:
         assert wrapper == "/opt/python/lambda_stream/bootstrap"
         assert "AWS_LAMBDA_EXEC_WRAPPER" not in rendered.environment("CreateChatFunction")
 
+    def test_lambda_drops_no_line_that_carries_metrics_whatever_the_log_level(self):
+        for level in TEMPLATE["Parameters"]["LogLevel"]["AllowedValues"]:
+            for instances in ("true", "false"):
+                rendered = Rendered(**KEY, LogLevel=level, StreamOnInstances=instances)
+                for name in functions(rendered):
+                    logging = rendered.of(name)["LoggingConfig"]
+                    assert (logging["LogFormat"], logging["ApplicationLogLevel"]) == ("JSON", "INFO"), name
+                    platform = {"AWS_LAMBDA_LOG_LEVEL": logging["ApplicationLogLevel"]}
+                    assert Settings.read(rendered.environment(name) | platform).telemetry.level == level
+
+    def test_logs_name_users_by_one_pseudonym_everywhere_without_a_setting(self):
+        rendered = Rendered(**KEY)
+        for name in FUNCTIONS[:3]:
+            assert rendered.environment(name)["CHAT_USER_HASH_KEY"] == "secretsmanager:<UserHashKey>"
+        assert rendered.of("UserHashKey")["GenerateSecretString"]["PasswordLength"] >= 32
+        (statement,) = rendered.of("ReadStores")["PolicyDocument"]["Statement"]
+        assert "<UserHashKey>" in statement["Resource"]
+
     def test_what_a_new_account_refuses_is_left_out_by_default(self):
         properties = Rendered(**KEY).of("StreamChatFunction")
         assert "ReservedConcurrentExecutions" not in properties
@@ -263,9 +281,9 @@ def watched(rendered):
     alarms = set()
     for resource in rendered.resources.values():
         if resource["Type"] == "AWS::CloudWatch::Alarm" and resource["Properties"].get("Namespace") == "aiva-chat":
-            (dimension,) = resource["Properties"]["Dimensions"]
-            assert dimension["Name"] == names.SERVICE
-            alarms.add((resource["Properties"]["MetricName"], dimension["Value"]))
+            service, *_ = resource["Properties"]["Dimensions"]
+            assert service["Name"] == names.SERVICE
+            alarms.add((resource["Properties"]["MetricName"], service["Value"]))
     return dashboard, alarms
 
 

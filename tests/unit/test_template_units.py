@@ -8,7 +8,8 @@ from deploy.template import dump, load, parameters, with_code, without_code
 from deploy.units import UNITS, unit_named
 from tests.kit.cloudformation import TEMPLATE
 
-SHARED = {"ReadStores", "ChatDashboard", "FirstDeltaAlarm", "CancelLatencyAlarm", "RedisAlarm", "ThrottlesAlarm"}
+SHARED_ALARMS = {"FirstDeltaAlarm", "CancelLatencyAlarm", "RedisAlarm", "LostEndAlarm", "ThrottlesAlarm"}
+SHARED = {"ReadStores", "ChatDashboard"} | SHARED_ALARMS
 OWN_KINDS = ("AWS::Serverless::Function", "AWS::Serverless::LayerVersion", "AWS::Logs::LogGroup", "Custom::Migration")
 
 

@@ -219,23 +219,31 @@ def _read_auth(env: _Environment) -> AuthSettings:
     )
 
 
-_LEVELS = {"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_LAMBDA_LEVELS = {"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}
 """Lambda's words for levels that Python calls otherwise."""
 
 
 def _read_telemetry(env: _Environment) -> TelemetrySettings:
-    name, word = "AWS_LAMBDA_LOG_LEVEL", env.text("AWS_LAMBDA_LOG_LEVEL")
-    if word is None:  # the platform would drop what is below its own level
-        name, word = "POWERTOOLS_LOG_LEVEL", env.text("POWERTOOLS_LOG_LEVEL") or "INFO"
-    level = _LEVELS.get(word.upper(), word.upper())
-    if level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
-        raise SettingsError(f"{name} must be DEBUG, INFO, WARN, ERROR or CRITICAL")
+    # The platform drops what is below its own level; on Lambda with JSON logs that is INFO unless somebody changed it.
+    found = [level for name in ("AWS_LAMBDA_LOG_LEVEL", "POWERTOOLS_LOG_LEVEL") if (level := _read_level(env, name))]
+    level = max(found, key=_LEVELS.index, default="INFO")
     return TelemetrySettings(
         service=env.text("POWERTOOLS_SERVICE_NAME") or env.text("AWS_LAMBDA_FUNCTION_NAME") or "aiva",
         namespace=env.text("POWERTOOLS_METRICS_NAMESPACE") or "aiva",
         level=level,
         user_key=env.secret("CHAT_USER_HASH_KEY"),
     )
+
+
+def _read_level(env: _Environment, name: str) -> str | None:
+    word = env.text(name)
+    if word is None:
+        return None
+    level = _LAMBDA_LEVELS.get(word.upper(), word.upper())
+    if level not in _LEVELS:
+        raise SettingsError(f"{name} must be DEBUG, INFO, WARN, ERROR or CRITICAL")
+    return level
 
 
 def _read_ai(env: _Environment) -> AISettings:
