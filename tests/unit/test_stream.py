@@ -217,7 +217,7 @@ async def test_what_the_start_takes_is_not_added_to_the_deadline(chats):
             await asyncio.sleep(0.5)
             return await super().open_answer(*args, **more)
 
-    world = World(Slow(), ai=ScriptedAI("x", asyncio.Event()))
+    world = World(Slow(), ai=ScriptedAI("x", asyncio.Event()), store_seconds=0.1)
     chat_id, message_id = await world.new_chat(), new_id()
     _, task = await world.begin(chat_id, message=message_id)
     world.chats.is_away = True
