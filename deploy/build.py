@@ -139,7 +139,8 @@ def main() -> None:
     target = Target(arguments.architecture)
     compiler = target_python(os.environ)
     if compiler is None:
-        print(f"no Python {target.python} at hand (PYTHON313): built without .pyc files, cold starts will be slower")
+        how = f"put python{target.python} on the path or name it in PYTHON313"
+        print(f"no Python {target.python} here: built without .pyc files, cold starts will be slower ({how})")
     if arguments.all:
         build_all(arguments.folder, target, compiler)
     else:

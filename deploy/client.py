@@ -13,6 +13,10 @@ import httpx
 Sign = Callable[[str, str, bytes, dict[str, str]], dict[str, str]]
 
 
+class NoAccess(RuntimeError):
+    """AWS cannot be asked: no credentials, no region, no such stack; the message says which."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One server-sent event; its data is JSON."""
@@ -24,6 +28,9 @@ class Event:
 def signer(url: str) -> Sign | None:
     """Return what signs requests to this Function URL with the environment's credentials; None for other addresses.
 
+    Raises:
+        NoAccess: there are no credentials.
+
     Source: https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html (AWS_IAM: Signature Version 4, service lambda).
     """
     host = (urlsplit(url).hostname or "").split(".")
@@ -34,6 +41,8 @@ def signer(url: str) -> Sign | None:
     from botocore.session import Session  # type: ignore[import-untyped]
 
     credentials = Session().get_credentials()
+    if credentials is None:
+        raise NoAccess("there are no AWS credentials to sign requests with, and no CHAT_TOKEN to send instead")
 
     def sign(method: str, address: str, body: bytes, headers: dict[str, str]) -> dict[str, str]:
         request = AWSRequest(method=method, url=address, data=body, headers=headers)

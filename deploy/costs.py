@@ -30,7 +30,7 @@ class Prices:
     valkey_gb_hour: float
     valkey_least_gb: float
     secret_month: float
-    alarm_month: float
+    alarm_metric_month: float
     metric_month: float
     dashboard_month: float
 
@@ -51,12 +51,17 @@ PRICES = Prices(
     valkey_gb_hour=0.084,
     valkey_least_gb=0.1,
     secret_month=0.40,
-    alarm_month=0.10,
+    alarm_metric_month=0.10,
     metric_month=0.30,
     dashboard_month=3.0,
 )
-"""Source: the price pages of AWS Lambda, Amazon EC2, Amazon VPC, Amazon Aurora, Amazon ElastiCache, AWS Secrets Manager
-and Amazon CloudWatch."""
+"""List prices of the month `as_of`, without free tier, commitment or discount.
+
+Source: https://aws.amazon.com/lambda/pricing/ (also Managed Instances' fee), https://aws.amazon.com/ec2/pricing/on-demand/,
+https://aws.amazon.com/vpc/pricing/ (NAT gateway, public address), https://aws.amazon.com/rds/aurora/pricing/,
+https://aws.amazon.com/elasticache/pricing/, https://aws.amazon.com/secrets-manager/pricing/ and
+https://aws.amazon.com/cloudwatch/pricing/.
+"""
 
 ANSWERS = 1000
 ANSWER_SECONDS = 30
@@ -65,6 +70,8 @@ LEAST_INSTANCES = 3
 """A capacity provider starts three, one in each zone, and keeps them."""
 SECRETS = 6
 ALARMS = 9
+ALARM_METRICS = 11
+"""What alarms are billed by: the one on throttles adds up those of three functions."""
 METRICS = 22
 
 
@@ -107,7 +114,7 @@ def at_rest(prices: Prices = PRICES) -> dict[str, float]:
         "Aurora asleep (`DatabaseMinCapacity=0`), storage only": 0.0,
         "ElastiCache Serverless at its least": prices.valkey_least_gb * prices.valkey_gb_hour * HOURS_A_MONTH,
         f"Secrets ({SECRETS})": SECRETS * prices.secret_month,
-        f"Alarms ({ALARMS})": ALARMS * prices.alarm_month,
+        f"Alarms ({ALARMS}, on {ALARM_METRICS} metrics)": ALARM_METRICS * prices.alarm_metric_month,
         "Dashboard (the first three of an account are free)": prices.dashboard_month,
         f"Metrics of ours, if all {METRICS} are in use": METRICS * prices.metric_month,
         f"Managed Instances, the least ({LEAST_INSTANCES}), only with `StreamOnInstances`": (

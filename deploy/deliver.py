@@ -144,14 +144,16 @@ def main() -> None:
     parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
     import boto3  # type: ignore[import-untyped]
+    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
-    stack = Stack(arguments.stack, arguments.bucket, boto3.client("cloudformation"), boto3.client("s3"))
-    if arguments.keep:
-        arguments.keep.write_text(dump(stack.template()))
     overrides = dict(entry.split("=", 1) for entry in arguments.parameter)
+    packaged = load(arguments.packaged.read_text())
     try:
-        deliver(stack, arguments.unit, load(arguments.packaged.read_text()), overrides)
-    except NotDelivered as error:
+        stack = Stack(arguments.stack, arguments.bucket, boto3.client("cloudformation"), boto3.client("s3"))
+        if arguments.keep:
+            arguments.keep.write_text(dump(stack.template()))
+        deliver(stack, arguments.unit, packaged, overrides)
+    except (NotDelivered, BotoCoreError, ClientError) as error:  # no credentials or stack, a roll-back
         sys.exit(f"{arguments.unit}: {error}")
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx
 
-from deploy.client import Caller, Event, Service, signer
+from deploy.client import Caller, Event, NoAccess, Service, signer
 
 Check = Callable[[Service], Awaitable[str]]
 
@@ -191,10 +191,18 @@ async def run(service: Service, checks: Sequence[Check] = CHECKS, say: Callable[
 
 
 def addresses(stack: str) -> list[str]:
-    """Return the three Function URLs of a stack."""
-    import boto3  # type: ignore[import-untyped]
+    """Return the three Function URLs of a stack.
 
-    (found,) = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    Raises:
+        NoAccess: the stack cannot be read.
+    """
+    import boto3  # type: ignore[import-untyped]
+    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+
+    try:
+        (found,) = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    except (BotoCoreError, ClientError) as error:
+        raise NoAccess(f"the stack {stack} cannot be read: {error}") from error
     outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in found["Outputs"]}
     return [outputs[name] for name in ("CreateChatUrl", "StreamChatUrl", "CancelStreamUrl")]
 
@@ -209,16 +217,23 @@ async def try_service(urls: Sequence[str], token: str | None) -> bool:
         return await run(Service(create, stream, cancel))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Try the service that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", nargs="*", help="one address, or those of create, stream and cancel")
+    parser.add_argument("url", nargs="*", metavar="URL", help="one address, or those of create, stream and cancel")
     parser.add_argument("--stack", help="a deployed stack, instead of addresses")
-    arguments = parser.parse_args()
-    urls = addresses(arguments.stack) if arguments.stack else arguments.url
-    if len(urls) not in (1, 3):
-        parser.error("give one address, or three: create, stream, cancel")
-    sys.exit(not asyncio.run(try_service(urls, os.environ.get("CHAT_TOKEN"))))
+    asked = parser.parse_args(arguments)
+    if not asked.stack and len(asked.url) not in (1, 3):
+        parser.error(
+            "give an address (make smoke URL=http://localhost:8000), three (create, stream, cancel), or --stack"
+        )
+    if wrong := [url for url in asked.url if not url.startswith(("http://", "https://"))]:
+        parser.error(f"{wrong[0]} is no address: it has to begin with http:// or https://")
+    try:
+        urls = addresses(asked.stack) if asked.stack else asked.url
+        sys.exit(not asyncio.run(try_service(urls, os.environ.get("CHAT_TOKEN"))))
+    except NoAccess as error:
+        sys.exit(f"smoke: {error}")
 
 
 if __name__ == "__main__":

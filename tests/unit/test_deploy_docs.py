@@ -35,9 +35,12 @@ def test_on_instances_a_thousand_answers_cost_less_the_more_share_one():
 def test_the_counts_that_are_priced_are_those_of_the_template():
     from chat.adapters.telemetry.names import METRICS
 
-    kinds = [resource["Type"] for resource in Rendered(OpenAiApiKey="sk").resources.values()]
-    assert kinds.count("AWS::SecretsManager::Secret") == costs.SECRETS
-    assert kinds.count("AWS::CloudWatch::Alarm") == costs.ALARMS
+    resources = list(Rendered(OpenAiApiKey="sk").resources.values())
+    alarms = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::CloudWatch::Alarm"]
+    assert [resource["Type"] for resource in resources].count("AWS::SecretsManager::Secret") == costs.SECRETS
+    assert len(alarms) == costs.ALARMS
+    read = [sum("MetricStat" in metric for metric in alarm.get("Metrics", [])) or 1 for alarm in alarms]
+    assert sum(read) == costs.ALARM_METRICS
     assert len(METRICS) == costs.METRICS
 
 

@@ -15,6 +15,7 @@ from deploy.smoke import (
     check_nothing_to_follow,
     check_problems,
     check_stream,
+    main,
     run,
 )
 
@@ -154,3 +155,44 @@ def test_requests_to_function_urls_are_signed_and_others_are_not(monkeypatch):
     assert "/eu-north-1/lambda/aws4_request" in signed["Authorization"]
     assert signed["X-Amz-Security-Token"] == "session"
     assert signed["Content-Type"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "URL=http://localhost:8000"),
+        (["http://a", "http://b"], "three (create, stream, cancel)"),
+        (["localhost:8000"], "localhost:8000 is no address"),
+    ],
+)
+def test_what_was_meant_to_be_tried_has_to_be_said(arguments, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+class TestWithoutAccessToAws:
+    @pytest.fixture(autouse=True)
+    def _nothing_configured(self, monkeypatch, tmp_path):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "CHAT_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            monkeypatch.setenv(name, str(tmp_path / "none"))
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+
+    @pytest.mark.parametrize(
+        ("region", "arguments", "said"),
+        [
+            (None, ["--stack", "chat"], "the stack chat cannot be read: You must specify a region"),
+            ("eu-west-1", ["--stack", "chat"], "the stack chat cannot be read: Unable to locate credentials"),
+            ("eu-west-1", ["https://abc.lambda-url.eu-west-1.on.aws/"], "no AWS credentials"),
+        ],
+    )
+    def test_it_ends_with_a_line_and_no_traceback(self, region, arguments, said, monkeypatch):
+        if region:
+            monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert said in end.value.code
