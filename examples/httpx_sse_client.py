@@ -1,4 +1,4 @@
-"""pip install httpx-sse; python httpx_sse_client.py "Why is the sky blue?" (Ctrl-C cancels the answer)."""
+"""pip install httpx httpx-sse; python httpx_sse_client.py "Why is the sky blue?" (Ctrl-C cancels the answer)."""
 
 import json
 import os

@@ -132,7 +132,8 @@ def _alone(state: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StartFailed(f"another one is already running in {state}") from None
+            other = "make run ARGS='--state FOLDER'"
+            raise StartFailed(f"another one is already running in {state}; choose another folder: {other}") from None
         for log in (state / "logs").glob("*.log"):
             log.unlink()
         yield

@@ -240,7 +240,8 @@ def test_a_second_one_in_the_same_folder_is_refused(tmp_path):
         environ = clean_environ() | {"PYTHONPATH": "layers/common"}
         second = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
     assert (second.returncode, second.stdout) == (1, "")
-    assert second.stderr == f"make run: another one is already running in {tmp_path / 'state'}\n"
+    other = "choose another folder: make run ARGS='--state FOLDER'"
+    assert second.stderr == f"make run: another one is already running in {tmp_path / 'state'}; {other}\n"
 
 
 # From here on the real functions, with everything that comes along.
