@@ -26,11 +26,11 @@ json.dump(transform(template, parameters, Policies()), sys.stdout)
 """
 
 
-def transformed(mark=None, **parameters):
+def transformed(mark=None, source=TEMPLATE, **parameters):
     """The resources that CloudFormation would get, with the code of `mark` lying elsewhere."""
     if not SAM.exists():
         pytest.skip("SAM is not at hand: make lint-deploy brings it")
-    template = copy.deepcopy(TEMPLATE)
+    template = copy.deepcopy(source)
     for unit in UNITS:
         for name, place in unit.code:
             template["Resources"][name]["Properties"][place] = f"s3://bucket/{'new' if name == mark else 'old'}"
@@ -55,6 +55,16 @@ def test_new_code_or_a_new_layer_publishes_a_version_of_that_function_and_touche
     unit = next(unit for unit in UNITS if code in dict(unit.code))
     assert {before.get(name, after.get(name))["Type"] for name in names} >= {"AWS::Lambda::Version"}
     assert all(name.startswith(unit.prefix) for name in names), names
+
+
+def test_a_layer_that_is_named_by_a_parameter_would_never_get_a_version_published():
+    """Why each function has a layer of its own (ADR 7): if this fails, SAM has learnt it, and one layer would do."""
+    source = copy.deepcopy(TEMPLATE)
+    source["Parameters"]["LayerVersion"] = {"Type": "String"}
+    source["Resources"]["CreateChatFunction"]["Properties"]["Layers"] = [{"Ref": "LayerVersion"}]
+    layer = "arn:aws:lambda:eu-west-1:111122223333:layer:chat:"
+    old, new = (transformed(source=source, LayerVersion=f"{layer}{version}") for version in (1, 2))
+    assert old.keys() == new.keys(), "a version that is published has another logical id"
 
 
 def test_all_that_the_transform_adds_for_a_function_carries_its_prefix(before):
