@@ -4,15 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PYTHONPATH := layers/common
 
-.PHONY: run test lint lock openapi clean
+.PHONY: run help test lint lock openapi clean
 
 run: $(VENV)/.run  ## everything on http://localhost:8000
 	@exec $(BIN)/python -m local $(ARGS)
 
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /:/' | awk -F: '{ printf "make %-12s %s\n", $$1, substr($$0, length($$1) + 2) }'
+
 test: $(VENV)/.dev  ## all tests; with REDIS_URL and MYSQL_URL set, on those servers too
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev  ## ruff and mypy, strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy layers/common functions local migrations deploy openapi
@@ -25,7 +28,7 @@ lock: $(VENV)/.dev  ## pin the dependencies anew, with hashes
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	    --no-emit-find-links --no-emit-index-url $$file.in -o $$file.txt; done
 
-clean:
+clean:  ## remove all that these commands made, the chats of `make run` among it
 	rm -rf $(VENV) .build .local .aws-sam
 
 $(VENV)/.run: local/requirements.txt
