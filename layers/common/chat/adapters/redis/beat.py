@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 from chat.adapters.redis.connection import Command, RedisAway
 from chat.adapters.redis.pipe import Pipe
 
 BEAT_SECONDS = 0.05
 """The pause between two round trips, and so the most that a killed process leaves out of the log."""
+
+SLICE = 16
+"""How many members are served in one go."""
+
+T = TypeVar("T")
 
 
 class Beating(Protocol):
@@ -59,15 +65,29 @@ class Beat:
             await asyncio.sleep(BEAT_SECONDS)
             if self._pipe.is_away:
                 continue
-            asked = [(member, member.due(loop.time())) for member in self._members]
-            commands = [command for _, due in asked for command in due]
-            if not commands:
+            asked: list[tuple[Beating, Sequence[Command]]] = []
+            for some in batched(list(self._members), SLICE):
+                asked += [
+                    (member, due) for member in some if member in self._members and (due := member.due(loop.time()))
+                ]
+                await asyncio.sleep(0)
+            # Who has left meanwhile has sent its last itself.
+            asked = [(member, due) for member, due in asked if member in self._members]
+            if not asked:
                 continue
             try:
-                replies = await self._pipe.run(*commands)
+                replies = iter(await self._pipe.run(*[command for _, due in asked for command in due]))
             except RedisAway:
                 continue
-            for member, due in asked:
-                mine, replies = replies[: len(due)], replies[len(due) :]
-                if due and member in self._members:
-                    member.heard(mine)
+            for those in batched(asked, SLICE):
+                for member, due in those:
+                    mine = list(islice(replies, len(due)))
+                    if member in self._members:
+                        member.heard(mine)
+                await asyncio.sleep(0)
+
+
+def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Cut `items` into parts, so that other streams go on between two: a beat of hundreds takes milliseconds."""
+    for at in range(0, len(items), size):
+        yield items[at : at + size]

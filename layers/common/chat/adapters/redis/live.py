@@ -22,6 +22,7 @@ LEASE_SECONDS = 15
 LEASE_REFRESH_SECONDS = 5.0
 POLL_SECONDS = 0.1
 SESSION_REFRESH_SECONDS = 60.0
+TRIM_SECONDS = 60.0
 REFUSED_SECONDS = 1.0
 """How long nothing is logged after Redis refused it, being out of memory: what it refused is sent once more."""
 INTENT_SECONDS = 60
@@ -49,6 +50,7 @@ class RedisLive:
         self.beat = Beat(self.pipe)
         self.kept_seconds = kept_seconds
         self.on_counted = on_counted
+        self._next_trim = 0.0
 
     async def close(self) -> None:
         """Close both connections."""
@@ -107,6 +109,16 @@ class RedisLive:
             (reply,) = await self.pipe.run(("PING",))
             _must_be_kept(reply)
 
+    def trim(self, moment: float) -> list[Command]:
+        """Return what keeps the list of active answers short and mortal, once a minute of the event loop's clock."""
+        if moment < self._next_trim:
+            return []
+        self._next_trim = moment + TRIM_SECONDS
+        return [
+            ("ZREMRANGEBYSCORE", keys.ACTIVE, "-inf", time.time() - LEASE_SECONDS),
+            ("EXPIRE", keys.ACTIVE, self.kept_seconds),
+        ]
+
     async def _forget(self, key: str) -> None:
         with suppress(RedisAway):  # it expires by itself
             await self.pipe.run(("DEL", key))
@@ -143,7 +155,7 @@ class RedisLiveAnswer:
         if self._live.pipe.is_away:
             return False
         await asyncio.wait([self._watching])
-        who, now = self._answer.identity, time.time()
+        who, now, moment = self._answer.identity, time.time(), asyncio.get_running_loop().time()
         session = ("user", self._user_id, "active", who.message_id, "since", now, "seen", now)
         try:
             *_, active, waiting = await self._live.pipe.run(
@@ -151,8 +163,7 @@ class RedisLiveAnswer:
                 ("HSET", self._session, *session),
                 ("EXPIRE", self._session, self._live.kept_seconds),
                 ("ZADD", keys.ACTIVE, now, who.message_id),
-                ("ZREMRANGEBYSCORE", keys.ACTIVE, "-inf", now - LEASE_SECONDS),
-                ("EXPIRE", keys.ACTIVE, self._live.kept_seconds),
+                *self._live.trim(moment),
                 _count_command(),
                 self._poll_command(),
             )
@@ -160,7 +171,6 @@ class RedisLiveAnswer:
             return False
         if isinstance(active, int):
             self._live.on_counted(active)
-        moment = asyncio.get_running_loop().time()
         self._next_poll = moment + POLL_SECONDS
         self._next_lease = moment + LEASE_REFRESH_SECONDS
         self._next_session = moment + SESSION_REFRESH_SECONDS
@@ -222,7 +232,8 @@ class RedisLiveAnswer:
             self._next_session = now + SESSION_REFRESH_SECONDS
             yield ("HSET", self._session, "seen", time.time()), _ignore
             yield ("EXPIRE", self._session, self._live.kept_seconds), _ignore
-            yield ("EXPIRE", keys.ACTIVE, self._live.kept_seconds), _ignore
+            for command in self._live.trim(now):
+                yield command, _ignore
 
     def _append_commands(self) -> Iterator[tuple[Command, Callable[[Any], None]]]:
         new = self._answer.events[self._logged :]
