@@ -1,6 +1,16 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests, and one line at the end for each reason to skip some."""
+
+from collections import Counter
 
 from tests.kit.databases import database_url, mysql_url, sqlite_template, sqlite_url
 from tests.kit.redis_servers import embedded_redis, redis_url
 
 __all__ = ["database_url", "embedded_redis", "mysql_url", "redis_url", "sqlite_template", "sqlite_url"]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say why tests were skipped: pytest's own summary has a line for each place, hundreds on a bare machine."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[-1]).removeprefix("Skipped: ") for report in reports)
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"skipped {count}: {reason}")
