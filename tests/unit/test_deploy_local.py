@@ -76,6 +76,5 @@ def test_each_stage_builds_in_place_and_has_a_stack_of_its_own(stage):
     assert CONFIG[stage]["build"]["parameters"]["build_in_source"] is True
     names = [CONFIG[name]["global"]["parameters"]["stack_name"] for name in ("default", "staging")]
     assert len(set(names)) == 2
-    assert "parameter_overrides" not in CONFIG["default"]["deploy"]["parameters"], "the command line gives them"
     for name in names:
         assert name == name.lower(), "ElastiCache takes no capitals"
