@@ -1,8 +1,9 @@
 """The AI of the bench, in a process of its own: answers as the last message asks, and says when it was left.
 
-The last message is a `Plan` as JSON. Each delta is the time at which it was sent, so that whoever receives it, on the
-same machine, knows how long it was under way. Standard output: the port, then a line for each answer that was left
-before its end: its tag and the time, in nanoseconds of the monotonic clock.
+The last message is a `Plan` as JSON. Each delta is the time at which it was sent and the time of the question, so that
+whoever receives it, on the same machine, knows how long it was under way and how long the AI took. Standard output: the
+port, then a line for each answer that was left before its end: its tag and the time, in nanoseconds of the monotonic
+clock.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import httptools
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
 _DELTA = (
     b'data: {"id":"chatcmpl-Bench0000000000000000000000000","object":"chat.completion.chunk","created":1790000000,'
-    b'"model":"bench","system_fingerprint":"fp_0123456789","choices":[{"index":0,"delta":{"content":"%016x "},'
+    b'"model":"bench","system_fingerprint":"fp_0123456789","choices":[{"index":0,"delta":{"content":"%016x %016x "},'
     b'"logprobs":null,"finish_reason":null}]}\n\n'
 )
 _END = (
@@ -57,6 +58,7 @@ class Conversation(asyncio.Protocol):
         self._is_paused = False
         self._sent = 0
         self._next_at = 0.0
+        self._asked_ns = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -73,6 +75,7 @@ class Conversation(asyncio.Protocol):
         self._body = []
         self._plan = plan = Plan(**json.loads(request["messages"][-1]["content"]))
         self._sent = 0
+        self._asked_ns = time.monotonic_ns()
         self._is_chunked = self._parser.get_http_version() == "1.1"
         framing = b"transfer-encoding: chunked\r\n\r\n" if self._is_chunked else b"connection: close\r\n\r\n"
         self._transport.write(_HEAD + framing)
@@ -90,7 +93,7 @@ class Conversation(asyncio.Protocol):
         return b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
 
     def _delta(self) -> bytes:
-        return self._frame(_DELTA % time.monotonic_ns())
+        return self._frame(_DELTA % (time.monotonic_ns(), self._asked_ns))
 
     def _tick(self) -> None:
         plan = self._plan

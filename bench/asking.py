@@ -7,6 +7,7 @@ import re
 import time
 
 _STAMP = re.compile(rb'"(?:content|delta)\\?":\s*\\?"([0-9a-f]{16}) ')
+_THOUGHT = re.compile(rb"([0-9a-f]{16}) ([0-9a-f]{16}) ")
 
 
 class Ask:
@@ -17,6 +18,8 @@ class Ask:
         self.began_ns = time.monotonic_ns()
         self.first: asyncio.Future[int] = loop.create_future()
         """When the first delta came."""
+        self.thought_ns = 0
+        """How long the AI took from the question to the first delta, by its own clock."""
         self.ended: asyncio.Future[None] = loop.create_future()
         self.delays_ns: list[int] = []
         """How long each delta was on its way from the AI; only while `is_timed`."""
@@ -33,7 +36,8 @@ class Ask:
         stamps = _STAMP.findall(data)
         if not self.first.done():
             self.head += data
-            if stamps:
+            if found := _THOUGHT.search(self.head):
+                self.thought_ns = int(found[1], 16) - int(found[2], 16)
                 self.first.set_result(now)
         if self.is_timed:
             self.delays_ns.extend([now - int(stamp, 16) for stamp in stamps])

@@ -71,7 +71,7 @@ def plan(count: int, rate: float = 0.0, silent_after: int = 0) -> Plan:
 
 
 async def first_delta(running: Mapping[str, Running], times: int) -> dict[str, list[float]]:
-    """Milliseconds that the first delta takes beside the AI's thinking; the peers take turns of ten.
+    """Milliseconds that the first delta takes beside the AI's thinking, by the AI's clock; the peers take turns of ten.
 
     The AI thinks, as every AI does, so that what a service does meanwhile holds up nobody.
     """
@@ -80,7 +80,7 @@ async def first_delta(running: Mapping[str, Running], times: int) -> dict[str, l
         for name, peer in running.items():
             for number in range(FIRST_BLOCK + 2):
                 ask, _ = await peer.ask(replace(plan(3, PACED_RATE), thinking_seconds=THINKING_SECONDS))
-                milliseconds = (await peer.first(ask) - ask.began_ns) / 1e6 - THINKING_SECONDS * 1e3
+                milliseconds = (await peer.first(ask) - ask.began_ns - ask.thought_ns) / 1e6
                 await ask.ended
                 if number >= 2:
                     found[name].append(milliseconds)
