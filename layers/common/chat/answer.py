@@ -79,8 +79,10 @@ class Events(Sequence[Event]):
     def __getitem__(self, index: slice) -> list[Event]: ...
     def __getitem__(self, index: int | slice) -> Event | list[Event]:
         if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self._data)))]
-        at = range(len(self._data))[index]
+            return [self._event(at) for at in range(*index.indices(len(self._data)))]
+        return self._event(range(len(self._data))[index])
+
+    def _event(self, at: int) -> Event:
         name = self._names.get(at, DELTA)
         return Event(0 if name == LAST else at + 1, name, self._data[at])
 
