@@ -51,6 +51,18 @@ def test_the_page_alarms_on_nothing_that_is_not_published():
         assert code(row[0])[0] in known
 
 
+def test_the_stars_on_the_page_are_the_alarms_of_the_template():
+    starred = {tuple(code(row[0])) for row in table("## What to alarm on") if row[0].startswith("\\*")}
+    alarms = [r["Properties"] for r in Rendered().resources.values() if r["Type"] == "AWS::CloudWatch::Alarm"]
+    found = set()
+    for alarm in alarms:
+        metrics = [one["MetricStat"]["Metric"] for one in alarm.get("Metrics", []) if "MetricStat" in one] or [alarm]
+        for metric in metrics:
+            what = [one["Value"] for one in metric["Dimensions"] if one["Name"] == names.WHAT]
+            found.add((metric["MetricName"], names.WHAT, *what) if what else (metric["MetricName"],))
+    assert starred == found
+
+
 def watched() -> list[tuple[str, dict[str, str]]]:
     """Return each of our metrics that an alarm or the dashboard of the template reads, with its dimensions."""
     stack = Rendered()
