@@ -1,4 +1,4 @@
-"""Waiting for what nothing announces: polled until it holds or a deadline passes. The only sleep in tests."""
+"""Waiting for what nothing announces: polled until it holds or a deadline passes. The only sleeps in tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -41,6 +42,11 @@ def until_sync(condition: Callable[[], T], what: str = "", *, seconds: float = _
             return result
         _check(deadline, what or repr(condition), result, seconds)
         time.sleep(_INTERVAL_SECONDS)
+
+
+async def jitter(random: Random, most_seconds: float) -> None:
+    """Let a random time pass, so that what comes next meets the rest at any moment. Nothing may depend on how long."""
+    await asyncio.sleep(random.random() * most_seconds)
 
 
 def _check(deadline: float, what: str, last: object, seconds: float) -> None:

@@ -140,8 +140,8 @@ class World:
     async def watch(self, chat_id: str, session: str = "tablet", wanted: Wanted | None = None) -> Following | None:
         return await self.follow(chat_id, self.user, session, wanted or Wanted())
 
-    async def cancel(self, chat_id: str, session: str = "phone", user: str | None = user, **target):
-        return await self.cancel_answer(chat_id, user, session, Target(**target))
+    async def cancel(self, chat_id: str, session: str = "phone", user: str | None = "", **target):
+        return await self.cancel_answer(chat_id, self.user if user == "" else user, session, Target(**target))
 
     async def stored(self, client: Client) -> StoredAnswer:
         found = await self.chats.find_answer(client.start["chatId"], client.start["messageId"])

@@ -45,6 +45,8 @@ Deliver = Callable[[Sequence[Event], bool], None]
 STORE_SECONDS = 3.0
 """How long the end of an answer is tried on MySQL before it is parked in Redis."""
 STORE_PAUSE_SECONDS = 0.2
+STOOD_STILL_SECONDS = 2.0
+"""A time limit that is over for longer, when it is noticed, ran out while the process was frozen."""
 MOST_MARGIN = 0.4
 """The deadline's margin is at most this part of what was left at the start."""
 ATTEMPTS = 3
@@ -344,21 +346,27 @@ class Generation:
     async def _store(self, final: FinalRecord) -> tuple[bool, StoredAnswer | None]:
         """Return whether MySQL has it; and, if someone else ended this answer first, what is stored instead."""
         loop = asyncio.get_running_loop()
-        until = min(loop.time() + self._case.budget.store_seconds, max(self._ends_at - 0.5, loop.time() + 0.5))
+        until = self._store_until(loop.time())
         while True:
             try:
                 async with asyncio.timeout_at(until):
                     return await self._try_to_store(final)
             except (StorageUnavailable, TimeoutError):
-                if loop.time() + STORE_PAUSE_SECONDS >= until:
+                if loop.time() > until + STOOD_STILL_SECONDS:  # someone may have ended the answer meanwhile
+                    until = self._store_until(loop.time())
+                elif loop.time() + STORE_PAUSE_SECONDS >= until:
                     break
-                await asyncio.sleep(STORE_PAUSE_SECONDS)
+                else:
+                    await asyncio.sleep(STORE_PAUSE_SECONDS)
             except Exception:
                 log.exception("an end was not stored")  # whatever it was, the client is told how the answer ended
                 break
         is_parked = await self._line.park(final)
         self._case.journal.fallback("final_parked" if is_parked else "final_lost", self.answer.identity.message_id)
         return False, None
+
+    def _store_until(self, now: float) -> float:
+        return min(now + self._case.budget.store_seconds, max(self._ends_at - 0.5, now + 0.5))
 
     async def _try_to_store(self, final: FinalRecord) -> tuple[bool, StoredAnswer | None]:
         who, chats = self.answer.identity, self._case.chats
