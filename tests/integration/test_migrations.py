@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,9 +34,13 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-def connect(url: str) -> closing[Connection]:
+@contextmanager
+def connect(url: str) -> Iterator[Connection]:
     target, options = engine_options(Secret(url))
-    return closing(create_engine(target, **options).connect())
+    engine = create_engine(target, **options)
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
 
 
 def schema_of(url: str) -> dict[str, str]:
