@@ -1,10 +1,14 @@
 """What a database's URL becomes, before anything connects."""
 
+import sqlite3
 import ssl
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
-from chat.adapters.mysql.engine import MOST_CONNECTIONS, engine_options, open_engine
+from chat.adapters.mysql.engine import MOST_CONNECTIONS, engine_options, open_engine, prepare_sqlite
 from chat.settings import Secret, SettingsError
 
 URL = "mysql://user:p%40ss%2Fword@db.example:3307/chat"
@@ -103,3 +107,32 @@ def test_the_pool_is_one_larger_than_the_concurrency_within_bounds(url, concurre
 def test_values_are_kept_out_of_error_messages():
     assert open_engine(Secret(URL)).hide_parameters
     assert open_engine(Secret("sqlite:///chat.db")).hide_parameters
+
+
+class Told(sqlite3.Connection):
+    """Tells when the database was locked."""
+
+    refused = threading.Event()
+
+    def execute(self, *arguments):
+        try:
+            return super().execute(*arguments)
+        except sqlite3.OperationalError:
+            self.refused.set()
+            raise
+
+
+def test_a_new_sqlite_file_that_another_process_is_writing_is_waited_for(tmp_path):
+    path = tmp_path / "chat.db"
+
+    def prepared() -> str:
+        with closing(sqlite3.connect(path, factory=Told)) as second:
+            prepare_sqlite(second, None)
+            return second.execute("PRAGMA journal_mode").fetchone()[0]
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as first, ThreadPoolExecutor(1) as threads:
+        first.execute("BEGIN IMMEDIATE")
+        mode = threads.submit(prepared)
+        assert Told.refused.wait(10)
+        first.execute("COMMIT")
+        assert mode.result(10) == "wal"

@@ -20,7 +20,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from chat.adapters.mysql.engine import REFUSED
+from chat.adapters.mysql.engine import REFUSED, SQLITE_BUSY
 from chat.errors import StorageUnavailable
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ LOCK_WAIT, DEADLOCK = 1205, 1213
 
 Source: MySQL 8.4 Error Reference.
 """
-SQLITE_ERROR, SQLITE_BUSY, SQLITE_LOCKED = 1, 5, 6
+SQLITE_ERROR, SQLITE_LOCKED = 1, 6
 """Primary result codes; `sqlite3` is not imported for them, MySQL does without it.
 
 Source: SQLite, "Result and Error Codes".

@@ -24,6 +24,9 @@ ANSWER_SECONDS = 3
 """How long one statement may take; less than what the end of an answer is given to be stored."""
 BUSY_SECONDS = 5
 """How long SQLite waits for another process's transaction."""
+BUSY_PAUSE_SECONDS = 0.01
+SQLITE_BUSY = 5
+"""Source: SQLite, "Result and Error Codes"."""
 IDLE_SECONDS = 10.0
 """A connection unused for longer, by the wall clock, is dropped: a thawed process would wait for a dead one."""
 MOST_CONNECTIONS = 16
@@ -167,8 +170,20 @@ class Login:
 
 def prepare_sqlite(connection: Any, _: object) -> None:
     """Make a file that several processes share: readers do not wait for the writer."""
-    connection.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(connection, time.monotonic() + BUSY_SECONDS)
     connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _write_ahead(connection: Any, until: float) -> None:
+    """Switch a new file to its write-ahead log: beside a writer SQLite refuses that at once, whatever its time-out."""
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except connection.OperationalError as error:
+            if error.sqlite_errorcode != SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(BUSY_PAUSE_SECONDS)
 
 
 def _drop_idle(engine: Engine, wall_clock: Callable[[], float]) -> None:
