@@ -1,11 +1,18 @@
 """Fixtures for all tests, and one line at the end for each reason to skip some."""
 
+import signal
 from collections import Counter
 
 from tests.kit.databases import database_url, mysql_url, sqlite_template, sqlite_url
 from tests.kit.redis_servers import embedded_redis, redis_url
 
 __all__ = ["database_url", "embedded_redis", "mysql_url", "redis_url", "sqlite_template", "sqlite_url"]
+
+
+def pytest_configure():
+    """Have Ctrl-C and a hang-up end what tests start: a shell's background jobs ignore them, as do their children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_terminal_summary(terminalreporter):
