@@ -324,6 +324,22 @@ class TestRealServer:
                 await heard.wait()
             await client.aclose()
 
+    async def test_a_listener_that_fails_harms_no_other(self, redis_url, caplog):
+        def fail() -> None:
+            raise RuntimeError("a bug")
+
+        async with real_live(redis_url) as live:
+            heard, names = asyncio.Event(), [new_id(), new_id()]
+            await live.subscription.watch(names[0], fail)
+            await live.subscription.watch(names[1], heard.set)
+            client = Redis.from_url(redis_url)
+            for name in names:
+                await client.publish(name, "{}")
+            async with asyncio.timeout(10):
+                await heard.wait()
+            await client.aclose()
+        assert "a listener failed" in caplog.text
+
 
 class TestRedisAway:
     """With Redis away everything goes on, and waits are bounded."""

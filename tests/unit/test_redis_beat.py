@@ -83,3 +83,18 @@ async def test_who_leaves_while_it_gathers_or_waits_is_neither_sent_nor_told(joi
     assert unasked.number not in sent
     assert waiting.number in sent
     assert not any(member.replies.done() for member in (asked, unasked, waiting))
+
+
+@pytest.mark.parametrize("where", ["due", "heard"])
+async def test_one_that_fails_harms_no_other_and_is_told_of_in_the_log(joined, where, caplog):
+    pipe, _, members = joined
+
+    def fail(*_):
+        raise RuntimeError("a bug")
+
+    setattr(members[1], where, fail)
+    pipe.may_answer.set()
+    await asyncio.gather(*[member.replies for member in members[2:] if member.number % 3])
+    members[2].count, members[2].replies = 1, asyncio.get_running_loop().create_future()
+    await members[2].replies
+    assert "a member of the beat failed" in caplog.text

@@ -22,7 +22,7 @@ from chat.use_cases.stream import MOST_CHARACTERS
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
 from tests.kit.live import MemoryLive, NoLimits
-from tests.kit.world import World, kill
+from tests.kit.world import Client, World, kill
 
 
 class FaultyChats(MemoryChats):
@@ -242,6 +242,37 @@ async def test_a_start_that_takes_all_the_time_there_is_ends_before_the_deadline
         await world.send(chat_id, seconds=0.2)
     assert not world.limits.places
     assert not world.live.lines
+
+
+class SlowToLeave(ScriptedAI):
+    """Takes its time to close, once it is left."""
+
+    def __init__(self) -> None:
+        super().__init__("x", asyncio.Event())
+        self.is_closing, self.may_close = asyncio.Event(), asyncio.Event()
+
+    async def answer(self, turns, max_tokens):
+        try:
+            async for batch in super().answer(turns, max_tokens):
+                yield batch
+        finally:
+            self.is_closing.set()
+            await self.may_close.wait()
+
+
+async def test_cancelled_again_while_the_ai_is_being_closed_it_raises_nothing_at_whoever_tells(chats):
+    """Message and polled key both tell, and beat and subscription belong to all answers of the process."""
+    world = World(chats, ai=SlowToLeave())
+    client = Client()
+    generation = await world.send(await world.new_chat())
+    running = asyncio.create_task(generation.run(client))
+    await client.has(2)
+    generation.cancel()
+    await world.ai.is_closing.wait()
+    generation.cancel()
+    world.ai.may_close.set()
+    await running
+    assert client.done["status"] == "cancelled"
 
 
 async def test_another_session_may_answer_at_the_same_time_and_this_one_may_not(chats):

@@ -319,7 +319,7 @@ class Generation:
     def _stop(self, status: Status) -> None:
         """End the AI's answer at once, also while it is silent; the first reason given stands."""
         self._stopped = self._stopped or status
-        if self._scope is not None:
+        if self._scope is not None and not self._scope.expired():  # message and polled key both tell of a cancel
             self._scope.reschedule(0)
 
     def _stop_ending(self) -> Ending:

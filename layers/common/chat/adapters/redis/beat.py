@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
-from chat.adapters.redis.connection import Command, RedisAway
+from chat.adapters.redis.connection import Command, RedisAway, Replies
 from chat.adapters.redis.pipe import Pipe
 
 BEAT_SECONDS = 0.05
@@ -16,7 +17,11 @@ BEAT_SECONDS = 0.05
 SLICE = 16
 """How many members are served in one go."""
 
+_FAILED = "a member of the beat failed"  # all the others live on it
+
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class Beating(Protocol):
@@ -67,9 +72,7 @@ class Beat:
                 continue
             asked: list[tuple[Beating, Sequence[Command]]] = []
             for some in batched(list(self._members), SLICE):
-                asked += [
-                    (member, due) for member in some if member in self._members and (due := member.due(loop.time()))
-                ]
+                asked += [(member, due) for member in some if (due := self._ask(member, loop.time()))]
                 await asyncio.sleep(0)
             # Who has left meanwhile has sent its last itself.
             asked = [(member, due) for member, due in asked if member in self._members]
@@ -81,10 +84,22 @@ class Beat:
                 continue
             for those in batched(asked, SLICE):
                 for member, due in those:
-                    mine = list(islice(replies, len(due)))
-                    if member in self._members:
-                        member.heard(mine)
+                    self._tell(member, list(islice(replies, len(due))))
                 await asyncio.sleep(0)
+
+    def _ask(self, member: Beating, now: float) -> Sequence[Command]:
+        try:
+            return member.due(now) if member in self._members else ()
+        except Exception:
+            log.exception(_FAILED)
+            return ()
+
+    def _tell(self, member: Beating, replies: Replies) -> None:
+        try:
+            if member in self._members:
+                member.heard(replies)
+        except Exception:
+            log.exception(_FAILED)
 
 
 def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,8 @@ ACKNOWLEDGE_SECONDS = 0.5
 PING_SECONDS = 5.0
 """Silence after which the server is asked for a sign of life, and after as long again is taken for dead."""
 REOPEN_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -142,4 +145,7 @@ class Subscription:
             if not watch.acknowledged.done():
                 watch.acknowledged.set_result(None)
         elif kind == b"message":
-            watch.callback()
+            try:
+                watch.callback()
+            except Exception:
+                log.exception("a listener failed")  # all the others live on this reader
