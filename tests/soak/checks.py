@@ -64,14 +64,15 @@ def broken(record: Record, faults: Iterable[Fault]) -> list[str]:
         found.append(f"{len(record.stored)} answers are stored")  # a repeated POST may retry one that was interrupted
     for view in record.views:
         found += _wrong(view, record, hit)
-    return [f"stream {record.plan.number} ({record.plan.kind}): {what}{_story(record, hit)}" for what in found]
+    return [f"stream {record.plan.number} ({record.plan.kind}): {what}" for what in found]
 
 
-def _story(record: Record, hit: set[str]) -> str:
+def story(record: Record, faults: Iterable[Fault]) -> str:
     """Tell what else is known of a stream that broke a promise."""
     parts = [f"cancel said {record.cancel}"] if record.cancel else []
-    parts += [*record.refusals, *[f"broken after {at - record.began:.1f} s" for at in record.breaks], *sorted(hit)]
-    return f"; {record.ended - record.began:.1f} s, {', '.join(parts)}" if parts else ""
+    parts += [*record.refusals, *[f"broken after {at - record.began:.1f} s" for at in record.breaks]]
+    parts += sorted({fault.kind for fault in faults if fault.touches(record.began, record.ended)})
+    return f"{record.ended - record.began:.1f} s, {', '.join(parts)}"
 
 
 def _wrong(view: View, record: Record, hit: set[str]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.soak.checks import Fault, Record, broken
+from tests.soak.checks import Fault, Record, broken, story
 from tests.soak.client import request
 from tests.soak.plan import KINDS, Plan, draw
 from tests.soak.rows import Rows
@@ -95,7 +95,7 @@ class Clients:
 
     def _add(self, record: Record) -> None:
         tally, plan = self.tally, record.plan
-        tally.broken += broken(record, self.faults)
+        tally.broken += [f"{what}; {story(record, self.faults)}" for what in broken(record, self.faults)]
         tally.kinds[plan.kind] += 1
         tally.statuses[record.views[0].done["status"] if record.views and record.views[0].done else "none"] += 1
         tally.refusals.update(record.refusals)
