@@ -18,7 +18,7 @@ from lambda_stream.service import Service
 from lambda_stream.settings import Limits, read_address, read_settings
 from lambda_stream.slots import Slots
 
-GC_THRESHOLDS = (10_000, 20, 20)
+GC_THRESHOLDS = (10_000, 5, 20)
 """For `gc.set_threshold`. With Python's own (700, 10, 10) it took a tenth of the CPU of 200 streams."""
 
 

@@ -251,6 +251,7 @@ class Generation:
             return self._stop_ending()
         except AnswerFailed as failure:
             log.warning("the AI failed", extra={"code": failure.code, "detail": failure.detail})
+            failure.__traceback__ = None  # its frames hold it and the conversation, in a knot for the garbage collector
             return Ending(Status.FAILED, None, failure.code)
         except Exception:
             # The answer must end, and be stored, whatever went wrong; the fault is ours and is logged.

@@ -13,7 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from chat.adapters.ai.endpoint import Endpoint, RenewKey
+from chat.adapters.ai.endpoint import Endpoint, RenewKey, closing
 from chat.adapters.ai.parser import Parser
 from chat.adapters.ai.patience import Patience
 from chat.adapters.ai.retries import Sleep
@@ -82,7 +82,7 @@ class OpenAI:
         try:
             async with (
                 Patience() as patience,
-                aclosing(await self._endpoint.ask(turns, max_tokens, patience)) as response,
+                closing(await self._endpoint.ask(turns, max_tokens, patience)) as response,
                 aclosing(_chunks(response)) as chunks,
             ):
                 async for data in chunks:

@@ -29,7 +29,8 @@ class Connection(asyncio.Protocol):
         """The last response has come whole and the connection may carry another request."""
         self._socket: asyncio.Transport
         self._waiter: asyncio.Future[None] | None = None
-        self._error: Exception | None = None
+        self._error: tuple[type[httpx.TransportError], str] | None = None
+        """Raised anew each time: an error that is kept keeps the frames that it passed, and they keep this."""
         self._clear()
 
     def _clear(self) -> None:
@@ -99,7 +100,8 @@ class Connection(asyncio.Protocol):
 
     async def _more(self) -> None:
         if self._error is not None:
-            raise self._error
+            kind, message = self._error
+            raise kind(message)
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
@@ -110,8 +112,8 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _break(self, error: Exception) -> None:
-        self._error = self._error or error
+    def _break(self, message: str) -> None:
+        self._error = self._error or (httpx.RemoteProtocolError, message)
         self.abort()
         self._wake()
 
@@ -130,10 +132,10 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # its message may hold bytes of the response
-            self._break(httpx.RemoteProtocolError("the response is not HTTP/1.1"))
+            self._break("the response is not HTTP/1.1")
         else:
             if not self._has_head and self._head_bytes > MOST_HEAD_BYTES:
-                self._break(httpx.RemoteProtocolError("the response's head is too long"))
+                self._break("the response's head is too long")
         if self._buffered > _HIGH_BYTES and not self._is_paused and self.is_open:
             self._is_paused = True
             self._socket.pause_reading()
@@ -141,13 +143,14 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = self.is_idle = False
+        del self._parser  # it holds this
         if self._has_head and self._ends_by_close and exc is None:
             self._is_whole = True
         elif exc is not None:
-            self._error = self._error or httpx.ReadError(type(exc).__name__)
+            self._error = self._error or (httpx.ReadError, type(exc).__name__)
         else:
             where = "within a response" if self._head_bytes else "without a response"
-            self._error = self._error or httpx.RemoteProtocolError(f"the connection ended {where}")
+            self._error = self._error or (httpx.RemoteProtocolError, f"the connection ended {where}")
         self._wake()
 
     # What httptools calls.

@@ -5,8 +5,8 @@ What the service says of its errors is never logged or passed on; nor is a libra
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import httpx
 
@@ -98,10 +98,22 @@ def failure_of(status: int) -> AnswerFailed:
     return AnswerFailed(code, f"status {status}")
 
 
+@asynccontextmanager
+async def closing(response: httpx.Response) -> AsyncIterator[httpx.Response]:
+    """Close the response in the end, and undo the knot that httpx ties: response and stream hold each other, and the
+    conversation that was sent, until the garbage collector comes by.
+    """
+    try:
+        yield response
+    finally:
+        await response.aclose()
+        response.stream = httpx.ByteStream(b"")
+
+
 async def _complaint(response: httpx.Response) -> bytes:
     """Close the response; if it says that something is wrong with the request, return the beginning of what it says."""
     words = b""
-    async with aclosing(response):
+    async with closing(response):
         if response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
             try:
                 async for data in response.aiter_bytes():

@@ -214,6 +214,8 @@ class RedisLiveAnswer:
 
     async def close(self) -> None:
         await self._live.beat.leave(self)
+        # Both lead back here: an answer that has ended would wait for the garbage collector.
+        self._due, self._on_cancel = [], _nothing
         self._watching.cancel()
         await asyncio.wait([self._watching])
         await self._live.subscription.unwatch(self._cancel)
@@ -272,6 +274,10 @@ class RedisLiveAnswer:
 
 
 def _ignore(_: Any) -> None:
+    return
+
+
+def _nothing() -> None:
     return
 
 
