@@ -54,7 +54,9 @@ class Record:
 
 def broken(record: Record, faults: Iterable[Fault]) -> list[str]:
     """Return the promises that were not kept; empty when all is well."""
-    hit = {fault.kind for fault in faults if fault.touches(record.began, record.ended)}
+    touching = [fault for fault in faults if fault.touches(record.began, record.ended)]
+    hit = {fault.kind for fault in touching}
+    kills = [fault.began for fault in touching if fault.kind == "killed"]
     found = [record.problem] if record.problem else []
     if record.refusals and not hit:
         found.append(f"refused without a fault: {record.refusals[0]}")
@@ -63,7 +65,7 @@ def broken(record: Record, faults: Iterable[Fault]) -> list[str]:
     if not record.stored or (len(record.stored) > 1 and not (hit and (record.refusals or record.breaks))):
         found.append(f"{len(record.stored)} answers are stored")  # a repeated POST may retry one that was interrupted
     for view in record.views:
-        found += _wrong(view, record, hit)
+        found += _wrong(view, record, hit) + _forgotten(view, record.plan, kills)
     return [f"stream {record.plan.number} ({record.plan.kind}): {what}" for what in found]
 
 
@@ -99,7 +101,7 @@ def _wrong(view: View, record: Record, hit: set[str]) -> list[str]:
     if stored != [(status, view.text)]:
         kept = [(ending, len(text)) for ending, text in stored]
         found.append(f"stored are status and characters {kept}, the client saw {(status, len(view.text))}")
-    return found + _forgotten(view, plan, record, hit)
+    return found
 
 
 def _allowed(record: Record, hit: set[str]) -> set[str]:
@@ -112,13 +114,13 @@ def _allowed(record: Record, hit: set[str]) -> set[str]:
     return allowed
 
 
-def _forgotten(view: View, plan: Plan, record: Record, hit: set[str]) -> list[str]:
+def _forgotten(view: View, plan: Plan, kills: Sequence[float]) -> list[str]:
     """Judge what a replay had the client forget: it must come again, but for the last moment before a kill."""
     found = []
     for text, last_at in view.lost:
         if not plan.text.startswith(text):
             found.append("what was delivered before a replay is not what the AI said")
-        is_at_a_kill = "killed" in hit and any(abs(at - last_at) < KILL_LOSS_SECONDS for at in record.breaks)
+        is_at_a_kill = any(abs(at - last_at) < KILL_LOSS_SECONDS for at in kills)
         if not view.text.startswith(text) and not is_at_a_kill:
             found.append(f"{len(text) - len(view.text)} delivered characters are gone")
     return found

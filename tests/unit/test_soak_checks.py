@@ -104,12 +104,11 @@ def replayed(first, second, status) -> View:
 
 def test_a_replay_may_lack_only_what_came_in_the_last_moment_before_a_kill():
     view = replayed(PLAN.deltas[:4], PLAN.deltas[:3], "interrupted")
-    kill = [Fault("killed", 12.0, 12.0)]
-    stored = [(ID, "interrupted", view.text)]
-    at_the_kill = Record(PLAN, 1.0, 20.0, [view], breaks=[view.lost[0][1] + 0.5], stored=stored)
-    assert broken(at_the_kill, kill) == []
-    long_before = Record(PLAN, 1.0, 20.0, [view], breaks=[view.lost[0][1] + 5], stored=stored)
-    assert broken(long_before, kill) == [f"stream 7 (plain): {len(PLAN.deltas[3])} delivered characters are gone"]
+    last_at = view.lost[0][1]
+    one = Record(PLAN, 1.0, 20.0, [view], stored=[(ID, "interrupted", view.text)])
+    assert broken(one, [Fault("killed", last_at + 0.5, last_at + 0.5)]) == []
+    gone = f"stream 7 (plain): {len(PLAN.deltas[3])} delivered characters are gone"
+    assert broken(one, [Fault("killed", last_at + 5, last_at + 5)]) == [gone]
 
 
 def test_a_cancel_that_came_too_late_is_believed_only_beside_a_fault():
