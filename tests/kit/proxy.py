@@ -19,8 +19,11 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task] = set()
+        self._loses_reply = False
         self.delay_seconds = 0.0
         self.accepted = 0
+        self.lost = 0
+        """How many replies were lost on purpose."""
 
     @property
     def url(self) -> str:
@@ -42,6 +45,10 @@ class Proxy:
     def thaw(self) -> None:
         """Pass on what was held back, and everything after it."""
         self._flows.set()
+
+    def lose_next_reply(self) -> None:
+        """Break the next connection on which the server has something to say, and pass none of it on."""
+        self._loses_reply = True
 
     def cut(self) -> None:
         """Break all connections; new ones are accepted."""
@@ -84,7 +91,7 @@ class Proxy:
         self._writers |= ends
         pumps = [
             asyncio.create_task(self._pump(reader, far_writer)),
-            asyncio.create_task(self._pump(far_reader, writer)),
+            asyncio.create_task(self._pump(far_reader, writer, is_reply=True)),
         ]
         self._pumps.update(pumps)
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -94,9 +101,13 @@ class Proxy:
         self._writers -= ends
         self._pumps.difference_update(pumps)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_reply: bool = False) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
+                if is_reply and self._loses_reply:
+                    self._loses_reply = False
+                    self.lost += 1
+                    return
                 if self.delay_seconds:
                     await asyncio.sleep(self.delay_seconds)
                 await self._flows.wait()
