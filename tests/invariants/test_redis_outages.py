@@ -253,6 +253,18 @@ class TestForgetful:
         for _ in range(counts.of(10)):
             await self.heard_through(stores.redis_url, fleet, ai, delete)
 
+    async def test_a_log_that_is_lost_after_the_last_word_is_whole_at_the_end(self, fleet, stores, ai):
+        """Beside invariant 7: the end alone would be a log with a hole."""
+        owner = await fleet.process()
+        answer = await Gated(ai, owner).begin()
+        await answer.hear(len(answer.words))
+        await until(lambda: TestFrozen().is_whole(owner, answer))
+        message_id = answer.client.start["messageId"]
+        await delete(stores.redis_url, keys.events(answer.chat_id, message_id))
+        await completed(answer)
+        page = await owner.live.read_log(answer.chat_id, message_id, 0)
+        assert (len(page.events), page.ended) == (len(answer.words) + 2, True)
+
     @pytest.mark.parametrize("loss", LOSSES)
     async def test_cancels_are_honest_while_redis_forgets(self, sqlite_url, ai, loss):
         """Beside invariant 7: an acknowledged cancel ends its answer, or a 503 is said."""
