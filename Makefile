@@ -79,9 +79,12 @@ bench: $(VENV)/.dev  ## us, floors and what people use today, side by side; on s
 profile: $(VENV)/.dev  ## where the time of a delta goes: make profile ARGS="one flat many"
 	@PYTHONPATH=layers/common:. $(BIN)/python -m bench.profile $(ARGS)
 
-# Endurance: docs/operations.md, "Soak"
+# Proving: docs/guarantees.md
 
-.PHONY: soak
+.PHONY: soak mutants
 
 soak: $(VENV)/.dev  ## 10 minutes of 100 streams under faults, then the invariants' full counts
 	@PYTHONPATH=layers/common:. $(BIN)/python -m tests.soak $(ARGS)
+
+mutants: $(VENV)/.dev  ## take each mechanism behind a guarantee out and demand that its test fails
+	@PYTHONPATH=layers/common:. $(BIN)/python -m tests.mutants $(ARGS)

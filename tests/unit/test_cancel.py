@@ -111,6 +111,15 @@ async def test_a_cancel_of_an_ended_answer_does_not_reach_its_retry(world):
     assert retried.done["status"] == "completed"
 
 
+async def test_an_intent_that_the_first_answer_never_read_does_not_reach_its_retry(world):
+    world.ai.script = ["half", AnswerFailed(FailureCode.AI_ERROR)]
+    chat_id, message = await world.new_chat(), new_id()
+    assert (await world.ask(chat_id, message=message)).done["status"] == "failed"
+    await world.live.leave_intent(chat_id, message, "phone")
+    world.ai.script = ["whole", Finish("stop")]
+    assert (await world.ask(chat_id, message=message)).done["status"] == "completed"
+
+
 async def test_a_cancel_of_a_completed_answer_changes_nothing(world):
     world.ai.script = ["whole", Finish("stop")]
     chat_id = await world.new_chat()

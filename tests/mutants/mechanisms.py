@@ -1,0 +1,307 @@
+"""The mechanisms behind the guarantees, and how each is taken out.
+
+`tests/unit/test_mutants.py` holds the list to the code and to docs/guarantees.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CHAT = "layers/common/chat"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A mechanism, and the edit that takes it out."""
+
+    mechanism: str
+    test: str
+    """Fails without it."""
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant(
+        "cancel: the subscription's acknowledgement is awaited before the key is read",
+        "tests/invariants/test_cancel_schedules.py::test_a_cancel_between_subscribing_and_its_acknowledgement_is_found_before_the_ai_is_called",
+        f"{CHAT}/adapters/redis/live.py",
+        "        await asyncio.wait([self._watching])\n        who, now",
+        "        who, now",
+    ),
+    Mutant(
+        "cancel: the key is polled",
+        "tests/integration/test_live_contract.py::TestRealServer::test_a_lost_message_is_made_up_for_by_the_poll",
+        f"{CHAT}/adapters/redis/live.py",
+        "        if now >= self._next_poll:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "cancel: a message is listened to",
+        "tests/integration/test_live_contract.py::TestRealServer::test_a_message_is_heard_without_the_key",
+        f"{CHAT}/adapters/redis/subscription.py",
+        '        elif kind == b"message":\n',
+        '        elif kind == b"never":\n',
+    ),
+    Mutant(
+        "cancel: the key is set as well as the message published",
+        "tests/invariants/test_cancel_schedules.py::test_no_cancel_is_lost_in_any_schedule",
+        f"{CHAT}/adapters/redis/live.py",
+        '("SET", key, note, "EX", self.kept_seconds), ("PUBLISH", key, note)',
+        '("PING",), ("PUBLISH", key, note)',
+    ),
+    Mutant(
+        "cancel: an intent is read when the message arrives",
+        "tests/integration/test_live_contract.py::test_an_intent_is_found_by_the_first_answer_only",
+        f"{CHAT}/adapters/redis/live.py",
+        '("MGET", self._cancel, self._intent) if self._intent',
+        '("MGET", self._cancel) if self._intent',
+    ),
+    Mutant(
+        "cancel: MySQL is looked at again once the intent is left",
+        "tests/unit/test_cancel.py::test_a_message_that_arrives_between_the_look_and_the_intent_is_cancelled",
+        f"{CHAT}/use_cases/cancel.py",
+        "        answer = await self.chats.find_answer_to(chat_id, target.user_message_id)\n",
+        "        answer = None\n",
+    ),
+    Mutant(
+        "cancel: an intent concerns the message's first answer only",
+        "tests/unit/test_cancel.py::test_an_intent_that_the_first_answer_never_read_does_not_reach_its_retry",
+        f"{CHAT}/use_cases/stream.py",
+        "self._line.register(self._opened.is_first)",
+        "self._line.register(True)",
+    ),
+    Mutant(
+        "cancel: heard twice, it is done once",
+        "tests/unit/test_stream.py::test_cancelled_again_while_the_ai_is_being_closed_it_raises_nothing_at_whoever_tells",
+        f"{CHAT}/use_cases/stream.py",
+        "if self._scope is not None and not self._scope.expired():",
+        "if self._scope is not None:",
+    ),
+    Mutant(
+        "end: the UPDATE demands an answer that is still streaming",
+        "tests/integration/test_chats_contract.py::TestFinish::test_it_happens_once",
+        f"{CHAT}/adapters/mysql/statements.py",
+        "messages.c.status == Status.STREAMING, ",
+        "",
+    ),
+    Mutant(
+        "end: the UPDATE demands the owner's token",
+        "tests/integration/test_chats_contract.py::TestFinish::test_nobody_but_the_owner_can",
+        f"{CHAT}/adapters/mysql/statements.py",
+        ', messages.c.owner_token == bindparam("b_token")',
+        "",
+    ),
+    Mutant(
+        "end: stored before `done` is delivered",
+        "tests/unit/test_stream.py::test_it_is_stored_before_done_is_delivered",
+        f"{CHAT}/use_cases/stream.py",
+        "        is_saved, theirs = await self._store(final)\n",
+        "        is_saved, theirs = True, None\n"
+        "        asyncio.get_running_loop().call_later(0.2, lambda: asyncio.ensure_future(self._store(final)))\n",
+    ),
+    Mutant(
+        "end: tried again while MySQL is away",
+        "tests/unit/test_stream.py::TestMySqlAwayAtTheEnd::test_it_is_retried_parked_and_honest",
+        f"{CHAT}/use_cases/stream.py",
+        "                elif loop.time() + STORE_PAUSE_SECONDS >= until:\n",
+        "                elif True:\n",
+    ),
+    Mutant(
+        "end: parked in Redis when MySQL stays away",
+        "tests/unit/test_stream.py::TestMySqlAwayAtTheEnd::test_the_next_stream_stores_it",
+        f"{CHAT}/use_cases/stream.py",
+        "        is_parked = await self._line.park(final)\n",
+        "        is_parked = False\n",
+    ),
+    Mutant(
+        "end: a commit whose reply was lost is recognised",
+        "tests/unit/test_stream.py::TestLostOwnership::test_a_commit_whose_reply_was_lost_is_recognised",
+        f"{CHAT}/use_cases/stream.py",
+        "        return True, None if is_the_same else stored\n",
+        "        return True, stored\n",
+    ),
+    Mutant(
+        "death: a checkpoint is written every few seconds",
+        "tests/unit/test_stream.py::test_checkpoints_hold_the_partial_text",
+        f"{CHAT}/use_cases/stream.py",
+        "is_ours = await self._case.chats.checkpoint(self.answer, self._owner_token, self._case.now())",
+        "is_ours = True",
+    ),
+    Mutant(
+        "death: the log is written",
+        "tests/integration/test_live_contract.py::test_the_log_holds_every_event_and_then_the_end",
+        f"{CHAT}/adapters/redis/live.py",
+        "        new = self._answer.events[self._logged :]\n",
+        "        new = self._answer.events[self._logged : 0]\n",
+    ),
+    Mutant(
+        "death: whoever reaps takes the longest text known",
+        "tests/unit/test_stream.py::TestReap::test_the_longest_text_known_is_kept",
+        f"{CHAT}/use_cases/reap.py",
+        "        text = max(stored.text, logged.text, key=len)\n",
+        "        text = stored.text\n",
+    ),
+    Mutant(
+        "death: the first clock, no lease in Redis",
+        "tests/unit/test_stream.py::TestReap::test_dead_is_who_is_dead_by_both_clocks",
+        f"{CHAT}/use_cases/reap.py",
+        "        if vitals is not None and vitals.owner_alive:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "death: the second clock, no sign of life in MySQL",
+        "tests/unit/test_stream.py::TestReap::test_dead_is_who_is_dead_by_both_clocks",
+        f"{CHAT}/use_cases/reap.py",
+        "now - stored.owner_seen_at > silence or now > stored.deadline_at + CLOCK_TOLERANCE",
+        "vitals is not None or now > stored.deadline_at + CLOCK_TOLERANCE",
+    ),
+    Mutant(
+        "death: longer patience while Redis cannot be asked",
+        "tests/unit/test_stream.py::TestReap::test_dead_is_who_is_dead_by_both_clocks",
+        f"{CHAT}/use_cases/reap.py",
+        "SILENCE if vitals is not None else SILENCE_UNCONFIRMED",
+        "SILENCE",
+    ),
+    Mutant(
+        "death: the reaper's UPDATE compares the sign of life it judged by",
+        "tests/unit/test_stream.py::TestReap::test_an_owner_that_gave_a_sign_of_life_meanwhile_is_not_reaped",
+        f"{CHAT}/use_cases/reap.py",
+        "final, if_seen_at=stored.owner_seen_at\n",
+        "final\n",
+    ),
+    Mutant(
+        "death: an owner that lost its answer stops",
+        "tests/unit/test_stream.py::TestLostOwnership::test_an_owner_whose_answer_was_reaped_starts_afresh_with_what_is_stored",
+        f"{CHAT}/use_cases/stream.py",
+        "                self._stop(Status.INTERRUPTED)\n                return\n",
+        "                return\n",
+    ),
+    Mutant(
+        "send: a message that is known is not stored again",
+        "tests/integration/test_chats_contract.py::TestRepeat::test_sent_twenty_times_at_once_it_is_one_answer",
+        f"{CHAT}/adapters/mysql/opening.py",
+        "    if standing.told_id is not None and not Status(standing.told_status).retryable:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "send: one active answer for each session",
+        "tests/integration/test_chats_contract.py::TestOpen::test_of_two_sends_at_once_in_one_session_one_is_busy",
+        f"{CHAT}/adapters/mysql/opening.py",
+        "    if standing.active_id is not None:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "send: somebody else's chat is not found",
+        "tests/integration/test_chats_contract.py::TestOpen::test_someone_elses_chat_is_not_found_and_stays_as_it_is",
+        f"{CHAT}/adapters/mysql/statements.py",
+        "chats.c.user_id == _USER, chats.c.deleted_at",
+        "chats.c.deleted_at",
+    ),
+    Mutant(
+        "AI: what has no finish reason is not completed",
+        "tests/integration/test_ai_client.py::test_a_failure_has_its_code_keeps_what_came_and_is_not_sent_twice",
+        f"{CHAT}/adapters/ai/parser.py",
+        "        if self._failure is None and not self.is_finished:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "AI: the deadline ends a silent answer",
+        "tests/unit/test_stream.py::test_the_deadline_ends_a_silent_answer_in_time",
+        f"{CHAT}/use_cases/stream.py",
+        "asyncio.timeout_at(self._stops_at) as self._scope",
+        "asyncio.timeout(None) as self._scope",
+    ),
+    Mutant(
+        "AI: keep-alives are no sign of life",
+        "tests/integration/test_ai_client.py::test_silence_ends_and_keep_alives_do_not_break_it",
+        f"{CHAT}/adapters/ai/client.py",
+        "                    if pieces or parser.is_done:\n",
+        "                    if True:\n",
+    ),
+    Mutant(
+        "resume: a lost log is written again from its beginning",
+        "tests/integration/test_live_contract.py::TestRealServer::test_a_lost_log_is_written_again_from_its_beginning",
+        f"{CHAT}/adapters/redis/live.py",
+        "        if reply is None:\n            self._logged, self._is_log_begun = 0, False\n        elif",
+        "        if",
+    ),
+    Mutant(
+        "resume: with the log gone a watcher gets the checkpoints",
+        "tests/unit/test_follow.py::test_with_redis_away_a_watcher_gets_the_checkpoints_and_the_end",
+        f"{CHAT}/use_cases/follow.py",
+        "            await self._follow_rows()\n",
+        "            return\n",
+    ),
+    Mutant(
+        "limits: a place is given back",
+        "tests/integration/test_limits.py::test_a_place_given_back_is_free_again",
+        f"{CHAT}/adapters/redis/limits.py",
+        "redis.call('ZREM', KEYS[1], ARGV[1])\n",
+        "",
+    ),
+    Mutant(
+        "limits: a message has one place, however often it is sent",
+        "tests/integration/test_limits.py::test_the_same_message_takes_one_place_and_counts_once",
+        f"{CHAT}/adapters/redis/limits.py",
+        "active_limit > 0 and not is_active and",
+        "active_limit > 0 and",
+    ),
+    Mutant(
+        "neighbours: one that fails in the beat harms no other",
+        "tests/unit/test_redis_beat.py::test_one_that_fails_harms_no_other_and_is_told_of_in_the_log",
+        f"{CHAT}/adapters/redis/beat.py",
+        "                member.heard(replies)\n        except Exception:\n",
+        "                member.heard(replies)\n        except ZeroDivisionError:\n",
+    ),
+    Mutant(
+        "neighbours: a client that does not read is given up",
+        "tests/unit/test_outlet.py::test_a_client_that_reads_nothing_is_given_up",
+        f"{CHAT}/web/outlet.py",
+        "        elif self._is_sending:\n            self._scope.reschedule(self._ends_at)\n",
+        "        elif self._is_sending:\n            pass\n",
+    ),
+    Mutant(
+        "outage: one round trip to Redis is bounded",
+        "tests/invariants/test_redis_outages.py::TestFrozen::test_an_outage_from_mid_answer_to_its_end_costs_bounded_waits",
+        f"{CHAT}/adapters/redis/pipe.py",
+        "TRIP_SECONDS = 0.5\n",
+        "TRIP_SECONDS = 20.0\n",
+    ),
+    Mutant(
+        "outage: after a failure Redis is left in peace for a second",
+        "tests/invariants/test_redis_outages.py::TestFrozen::test_a_stopped_server_that_goes_on_has_the_whole_log_again",
+        f"{CHAT}/adapters/redis/pipe.py",
+        "        return time.monotonic() < self._away_until\n",
+        "        return False\n",
+    ),
+    Mutant(
+        "outage: a cancel that Redis refused says so",
+        "tests/invariants/test_redis_outages.py::TestForgetful::test_out_of_memory_no_cancel_is_pretended",
+        f"{CHAT}/adapters/redis/live.py",
+        '        raise RedisAway(f"Redis refused: {type(reply).__name__}") from reply\n',
+        "        return\n",
+    ),
+    Mutant(
+        "outage: the message is stored before the AI is called",
+        "tests/invariants/test_mysql_outages.py::test_away_at_the_start_is_503_and_no_ai_call",
+        f"{CHAT}/use_cases/stream.py",
+        "        opening = Opening(",
+        '        await anext(aiter(case.ai.answer([Turn("user", "")], 9)), None)\n        opening = Opening(',
+    ),
+    Mutant(
+        "outage: a missed checkpoint is not the end of checkpoints",
+        "tests/invariants/test_mysql_outages.py::test_away_only_in_mid_answer_costs_checkpoints_and_nothing_else",
+        f"{CHAT}/use_cases/stream.py",
+        'fallback("checkpoint_missed", self.answer.identity.message_id)\n                continue\n',
+        'fallback("checkpoint_missed", self.answer.identity.message_id)\n                return\n',
+    ),
+    Mutant(
+        "client: an answer goes on without it",
+        "tests/invariants/test_clients_gone.py::test_gone_at_each_chunk_the_whole_answer_is_stored_and_no_connection_left",
+        f"{CHAT}/web/events.py",
+        "            if self._must_finish:\n                await asyncio.wait([work])\n",
+        "            if False:\n                await asyncio.wait([work])\n",
+    ),
+)
