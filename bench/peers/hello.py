@@ -8,7 +8,7 @@ app = FastAPI()
 
 @app.post("/")
 def hello() -> dict[str, str]:
-    return {"content": "0000000000000000 hello"}
+    return {"content": "0000000000000000 0000000000000000 hello"}
 
 
 handler = Mangum(app, lifespan="off")
