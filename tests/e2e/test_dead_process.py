@@ -93,6 +93,54 @@ async def test_killed_in_mid_answer_it_ends_interrupted_with_all_that_was_seen(s
     assert asked == ["count", text(got), "next"]
 
 
+async def test_killed_after_any_number_of_words_each_answer_holds_all_that_was_seen(ai):
+    """One process with an answer after 0, 1, 2 ... words: what a second device has seen is in the log."""
+    gates = {f"stop after {count}": (Gate(), count) for count in range(len(WORDS) + 1)}
+
+    async def script(call):
+        await say(*WORDS, gate=gates[call.json["messages"][-1]["content"]][0])(call)
+
+    ai.default = script
+    settings = {"OPENAI_BASE_URL": ai.url, "AWS_LAMBDA_MAX_CONCURRENCY": "16", "CHAT_MAX_ACTIVE_ANSWERS_PER_USER": "0"}
+    loop, context = asyncio.get_running_loop(), running(settings)
+    service = await loop.run_in_executor(None, context.__enter__)
+    try:
+        async with httpx.AsyncClient(base_url=service.url, timeout=90) as client:
+            seen = asyncio.Barrier(len(gates) + 1)
+            lives = [asyncio.create_task(killed(client, seen, name, *gates[name])) for name in gates]
+            await seen.wait()
+            for pid in service.pids("-m lambda_stream"):
+                os.kill(pid, signal.SIGKILL)
+            await asyncio.gather(*lives)
+    finally:
+        await loop.run_in_executor(None, context.__exit__, None, None, None)
+
+
+async def killed(client, seen: asyncio.Barrier, content: str, gate: Gate, count: int) -> None:
+    """See `count` words on two devices, then the connections break; come back and get the end."""
+    chat_id = await new_chat(client)
+    path, other = f"/api/chat/{chat_id}/stream", {**DEVICE, "X-Session-Id": "tablet"}
+    got: list[ServerSentEvent] = []
+    with pytest.raises(httpx.HTTPError):
+        async with aconnect_sse(client, "POST", path, headers=DEVICE, json={"content": content}) as source:
+            events = source.aiter_sse()
+            got.append(await anext(events))
+            await gate.release(count)
+            got += await read_until(events, count)
+            async with aconnect_sse(client, "GET", path, headers=other) as tablet:
+                there = tablet.aiter_sse()
+                assert (await anext(there)).id == got[0].id
+                assert text(await read_until(there, count)) == text(got)
+                await seen.wait()
+                async for _ in events:
+                    pass
+    rest = await watch(client, chat_id, **{"Last-Event-ID": got[-1].id})
+    assert [event.event for event in rest] == ["failure", "done"]
+    done = json.loads(rest[-1].data)
+    assert (done["status"], done["characters"]) == ("interrupted", len(text(got)))
+    assert text(await watch(client, chat_id, **{"Last-Event-ID": f"{done['messageId']}:999"})) == text(got)
+
+
 async def test_frozen_beyond_its_lease_an_owner_gives_way_to_what_was_stored_without_it(service, client, ai):
     gate = Gate()
     ai.default = say(*WORDS, gate=gate)

@@ -1,0 +1,85 @@
+"""Invariants 10 and 11: one message makes one answer, one session has one, and sequence numbers have no gap."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import event, select
+
+from chat.adapters.mysql.tables import messages
+from chat.errors import StreamInProgress
+from chat.model import new_id
+from tests.kit import ai_server, counts
+from tests.kit.fleet import Process, patient
+from tests.kit.world import Client
+
+DEADLOCK = 1213
+"""Source: MySQL 8.4 Error Reference."""
+SESSIONS = 8
+
+
+def rows(process: Process, chat_id: str) -> list[tuple[int, str]]:
+    """Return the sequence number and the role of each message of a chat, in order."""
+    wanted = select(messages.c.seq, messages.c.role).where(messages.c.chat_id == chat_id).order_by(messages.c.seq)
+    with process.engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(wanted)]
+
+
+def deadlocks(process: Process) -> list[int]:
+    """Return a list that every deadlock from now on is appended to."""
+    found: list[int] = []
+
+    def note(context) -> None:
+        code = getattr(context.original_exception, "args", [None])[0]
+        if code == DEADLOCK:
+            found.append(code)
+
+    event.listen(process.engine, "handle_error", note)
+    return found
+
+
+async def test_one_message_sent_twenty_times_at_once_is_one_generation_and_everyone_gets_it(fleet, ai):
+    """Invariant 10."""
+    ai.default = ai_server.say("the ", "same ", "for all")
+    processes = [await fleet.process(concurrency=8) for _ in range(3)]
+    for number in range(1, counts.of(50) + 1):
+        chat_id, message = await processes[0].new_chat(), new_id()
+        clients = await asyncio.gather(*(processes[n % 3].ask(chat_id, message=message) for n in range(20)))
+        assert len(ai.calls) == number
+        assert {client.text for client in clients} == {"the same for all"}
+        assert {client.done["messageId"] for client in clients} == {clients[0].done["messageId"]}
+        assert [role for _, role in rows(processes[0], chat_id)] == ["user", "assistant"]
+
+
+async def test_of_two_sends_at_once_in_a_session_one_is_taken_and_one_is_told_of_it(fleet, ai):
+    """Invariant 11."""
+    ai.default = patient
+    here, there = [await fleet.process() for _ in range(2)]
+    for _ in range(counts.of(200)):
+        chat_id = await here.new_chat()
+        found = await asyncio.gather(here.send(chat_id, "0"), there.send(chat_id, "0"), return_exceptions=True)
+        (refused,) = [one for one in found if isinstance(one, StreamInProgress)]
+        (taken,) = [one for one in found if one is not refused]
+        assert refused.active_message_id == taken.answer.identity.message_id
+        taken.cancel()
+        await taken.run(Client())
+        assert len(rows(here, chat_id)) == 2
+
+
+@pytest.mark.timeout(180)
+async def test_sequence_numbers_have_neither_gap_nor_double_and_no_deadlock(fleet, ai):
+    """Invariant 11: many sessions of one chat through several processes."""
+    ai.default = ai_server.say("word")
+    processes = [await fleet.process(concurrency=4) for _ in range(4)]
+    noted = [deadlocks(process) for process in processes]
+    chat_id = await processes[0].new_chat()
+    inserts = counts.of(10_000)
+
+    async def session(number: int) -> None:
+        for _ in range(inserts // 2 // SESSIONS):
+            client = await processes[number % 4].ask(chat_id, session=f"session-{number}")
+            assert client.done["status"] == "completed"
+
+    await asyncio.gather(*(session(number) for number in range(SESSIONS)))
+    count = inserts // 2 // SESSIONS * SESSIONS * 2
+    assert [seq for seq, _ in rows(processes[0], chat_id)] == list(range(1, count + 1))
+    assert not any(noted)
