@@ -80,6 +80,13 @@ MUTANTS = (
         "if self._scope is not None:",
     ),
     Mutant(
+        "cancel: key and channel carry the answer's id",
+        "tests/invariants/test_wrong_cancels.py::test_of_fifty_answers_cancels_stop_those_they_name_and_no_other",
+        f"{CHAT}/adapters/redis/keys.py",
+        'return f"chat:{{{chat_id}}}:cancel:{message_id}"',
+        'return f"chat:{{{chat_id}}}:cancel"',
+    ),
+    Mutant(
         "end: the UPDATE demands an answer that is still streaming",
         "tests/integration/test_chats_contract.py::TestFinish::test_it_happens_once",
         f"{CHAT}/adapters/mysql/statements.py",
