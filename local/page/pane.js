@@ -235,7 +235,9 @@ export class Pane {
     // once a frame: an answer that is told again comes in hundreds of events at once
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
-      if (this.#isAtBottom) this.$log.scrollTop = this.$log.scrollHeight;
+      if (!this.#isAtBottom) return;
+      this.$log.scrollTop = this.$log.scrollHeight;
+      this.#top = this.$log.scrollTop; // a reader may scroll up before this scroll's own event has come
     });
   }
 }

@@ -318,7 +318,11 @@ async def test_a_dead_stream_process_is_replaced_and_health_is_ok_again(chat_ser
         with pytest.raises(httpx.RemoteProtocolError):
             async for _ in stream:
                 pass
-    assert (await chats.get("/health")).json()["status"] == "ok"
+
+    async def is_ok() -> bool:  # what was handed to a process in the moment of its death is 502, as on Lambda
+        return (await chats.get("/health")).json()["status"] == "ok"
+
+    await until(is_ok)
 
 
 def test_make_run_starts_it_ctrl_c_ends_it_and_chats_are_still_there_the_next_time(tmp_path):

@@ -12,6 +12,7 @@ import jwt
 import pytest
 
 from openapi.document import PLACE
+from tests.kit import counts
 from tests.kit.ai_server import AIServer
 from tests.kit.log_lines import parse
 from tests.kit.service import ROOT, running
@@ -61,10 +62,11 @@ def attack(url: str, folder: Path, scheme: str) -> subprocess.CompletedProcess:
     header = "X-User-Id: user-1" if scheme == "user" else f"Authorization: Bearer {token()}"
     # A missing X-User-Id is 400, where the tool wants 401: that is for credentials, which it is none of.
     excluded = ["--exclude-checks", "ignored_auth"] if scheme == "user" else []
-    examples = "8" if scheme == "user" else "3"  # behind the door both are alike
+    examples = str(counts.of(40)) if scheme == "user" else "2"
+    phases = [] if scheme == "user" else ["--phases", "examples,fuzzing"]  # behind the door both are alike
     command = [
         *(Path(sys.executable).with_name("schemathesis"), "run", "openapi.json", "--url", url, "--header", header),
-        *("--checks", "all", *excluded, "--max-examples", examples, "--seed", "7", "--no-color"),
+        *("--checks", "all", *excluded, *phases, "--max-examples", examples, "--seed", "7", "--no-color"),
         *("--suppress-health-check", "filter_too_much"),
     ]
     environ = os.environ | {"SCHEMATHESIS_HOOKS": "tests.kit.schemathesis_hooks", "PYTHONPATH": str(ROOT)}

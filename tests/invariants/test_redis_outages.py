@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from chat.adapters.redis import keys, pipe
+from chat.adapters.redis import keys
 from chat.errors import StorageUnavailable
 from chat.model import Status, new_id
 from chat.use_cases.cancel import Cancelled, Cancelling
@@ -71,11 +71,11 @@ async def own_fleet(sqlite_url, ai):
 class TestFrozen:
     """Redis keeps its connections and says nothing (invariant 6)."""
 
-    async def test_no_word_waits_for_a_round_trip_that_hangs(self, fleet, stores, ai, monkeypatch):
+    async def test_no_word_waits_for_a_round_trip_that_hangs(self, fleet, stores, ai):
         """Invariant 6: words arrive one by one while one and the same round trip gets no reply."""
-        monkeypatch.setattr(pipe, "TRIP_SECONDS", HANGING_SECONDS)
         async with Proxy(stores.redis_url) as proxy:
             owner, other = await fleet.process(proxy.url), await fleet.process()
+            owner.live.pipe.trip_seconds = HANGING_SECONDS
             answers = [await Gated(ai, owner, 12).begin() for _ in range(counts.of(30))]
             await asyncio.gather(*(answer.hear(2) for answer in answers))
             watchers = [await watching(other, answer) for answer in answers]

@@ -23,6 +23,7 @@ class Pipe:
     """
 
     def __init__(self, open_connection: Open, on_away: Callable[[], None] = lambda: None) -> None:
+        self.trip_seconds = TRIP_SECONDS
         self._connection = open_connection()
         self._on_away = on_away
         self._waiting: list[tuple[Sequence[Command], asyncio.Future[Replies]]] = []
@@ -91,7 +92,7 @@ class Pipe:
             self._connection.disconnect()
             was_used = False
         try:
-            async with asyncio.timeout(TRIP_SECONDS):
+            async with asyncio.timeout(self.trip_seconds):
                 try:
                     replies = await self._exchange(commands)
                 except AWAY:
