@@ -7,6 +7,7 @@ import platform
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from bench import money
 from bench.figures import FIGURES, PEERS, TARGETS, Samples, of_target, shown, spread
@@ -14,6 +15,16 @@ from bench.plot import plot
 
 BEGIN, END = "<!-- bench: what follows is written by `make bench` -->", "<!-- bench: end -->"
 PICTURE = "performance.svg"
+SUMMARY = {
+    "first_p50": "added to the first delta, ms",
+    "cpu_flat": "CPU per delta, µs",
+    "many_p50": "200 streams in one process, 30 deltas a second each: added to a delta, p50, ms",
+    "many_p99": "the same, p99, ms",
+    "many_memory": "memory per further stream, MB",
+    "cancel_p50": "from a cancel until the AI's connection is closed, p50, ms",
+    "cancel_silent_p50": "the same while the AI is silent",
+}
+SUMMARY_PEERS = ("ours-servers", "naive-servers", "raw")
 
 
 def machine() -> str:
@@ -56,7 +67,7 @@ def targets_table(samples: Samples) -> str:
     return "\n".join(rows)
 
 
-def document(samples: Samples, rounds: int) -> dict[str, object]:
+def document(samples: Samples, rounds: int) -> dict[str, Any]:
     """Return everything, fit for JSON."""
     return {
         "machine": machine(),
@@ -69,24 +80,43 @@ def document(samples: Samples, rounds: int) -> dict[str, object]:
     }
 
 
-def text(samples: Samples, rounds: int) -> str:
-    """Return all tables."""
-    when = datetime.now(UTC).date().isoformat()
-    head = f"{machine()}; {when}; medians of {rounds} rounds in which the peers take turns."
+def of_document(found: dict[str, Any]) -> str:
+    """Return all tables for what `document` returned."""
+    samples: Samples = found["samples"]
+    head = f"{found['machine']}; {found['at'][:10]}; medians of {found['rounds']} rounds in which the peers take turns."
     return "\n\n".join([head, figures_table(samples), targets_table(samples), money.table(samples)])
 
 
+def summary(found: dict[str, Any]) -> str:
+    """Return README's table: what users of a service notice, on Valkey and MySQL."""
+    samples: Samples = found["samples"]
+    rows = ["| | this service | naive | floor |", "|---|---:|---:|---:|"]
+    for figure, title in SUMMARY.items():
+        values = samples.get(figure, {})
+        cells = [shown(spread(values[name]).median) if values.get(name) else "" for name in SUMMARY_PEERS]
+        rows.append(f"| {title} | " + " | ".join(cells) + " |")
+    head = f"Medians of {found['rounds']} rounds on {found['machine']}, {found['at'][:10]}, with Valkey and MySQL:"
+    return "\n\n".join([head, "\n".join(rows)])
+
+
 def write(samples: Samples, rounds: int, folder: Path) -> None:
-    """Write table, JSON and picture into a folder."""
+    """Write table, JSON and picture into a folder; README's table too if it stands beside that folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "performance.json").write_text(json.dumps(document(samples, rounds), indent=1) + "\n")
+    found = document(samples, rounds)
+    (folder / "performance.json").write_text(json.dumps(found, indent=1) + "\n")
     (folder / PICTURE).write_text(plot(samples))
+    tables = of_document(found)
     page = folder / "performance.md"
-    tables = text(samples, rounds)
-    if page.exists() and BEGIN in page.read_text():
-        before, _, rest = page.read_text().partition(BEGIN)
-        after = rest.partition(END)[2]
-        page.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}")
-    else:
+    if not _put(page, tables):
         page.write_text(tables + "\n")
+    _put(folder.parent / "README.md", summary(found))
     print(tables, file=sys.stdout)
+
+
+def _put(page: Path, tables: str) -> bool:
+    """Put `tables` between the marks of a page, if it has them."""
+    if not page.exists() or BEGIN not in page.read_text():
+        return False
+    before, _, rest = page.read_text().partition(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{rest.partition(END)[2]}")
+    return True
