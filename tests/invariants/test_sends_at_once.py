@@ -16,6 +16,8 @@ DEADLOCK = 1213
 """Source: MySQL 8.4 Error Reference."""
 SESSIONS = 8
 
+on_every_database = pytest.mark.parametrize("stores", ["embedded", "servers"], indirect=True)
+
 
 def rows(process: Process, chat_id: str) -> list[tuple[int, str]]:
     """Return the sequence number and the role of each message of a chat, in order."""
@@ -37,6 +39,7 @@ def deadlocks(process: Process) -> list[int]:
     return found
 
 
+@on_every_database
 async def test_one_message_sent_twenty_times_at_once_is_one_generation_and_everyone_gets_it(fleet, ai):
     """Invariant 10."""
     ai.default = ai_server.say("the ", "same ", "for all")
@@ -50,6 +53,7 @@ async def test_one_message_sent_twenty_times_at_once_is_one_generation_and_every
         assert [role for _, role in rows(processes[0], chat_id)] == ["user", "assistant"]
 
 
+@on_every_database
 async def test_of_two_sends_at_once_in_a_session_one_is_taken_and_one_is_told_of_it(fleet, ai):
     """Invariant 11."""
     ai.default = patient
@@ -65,6 +69,7 @@ async def test_of_two_sends_at_once_in_a_session_one_is_taken_and_one_is_told_of
         assert len(rows(here, chat_id)) == 2
 
 
+@on_every_database
 @pytest.mark.timeout(180)
 async def test_sequence_numbers_have_neither_gap_nor_double_and_no_deadlock(fleet, ai):
     """Invariant 11: many sessions of one chat through several processes."""

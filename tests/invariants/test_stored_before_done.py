@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
 from sqlalchemy import NullPool, create_engine, select
 
 from chat.adapters.mysql.engine import engine_options
@@ -19,6 +20,8 @@ WAYS = {
     "cancelled": ai_server.silent(ai_server.text("half ")),
 }
 AT_ONCE = 10
+
+on_every_database = pytest.mark.parametrize("stores", ["embedded", "servers"], indirect=True)
 
 
 class Witness(Client):
@@ -51,6 +54,7 @@ async def one(process: Process, database_url: str, way: str) -> None:
     assert witness.seen == (way, witness.text)
 
 
+@on_every_database
 async def test_what_done_says_is_stored_for_anyone_who_looks(fleet, stores, ai):
     ai.default = by_question(WAYS.__getitem__)
     process, ways = await fleet.process(concurrency=AT_ONCE), list(WAYS)
