@@ -108,7 +108,9 @@ def test_a_replay_may_lack_only_what_came_in_the_last_moment_before_a_kill():
     one = Record(PLAN, 1.0, 20.0, [view], stored=[(ID, "interrupted", view.text)])
     assert broken(one, [Fault("killed", last_at + 0.5, last_at + 0.5)]) == []
     gone = f"stream 7 (plain): {len(PLAN.deltas[3])} delivered characters are gone"
-    assert broken(one, [Fault("killed", last_at + 5, last_at + 5)]) == [gone]
+    assert broken(one, [Fault("killed", last_at - 5, last_at - 5)]) == []  # read late
+    for kill in (last_at + 5, last_at - 11):
+        assert broken(one, [Fault("killed", kill, kill)]) == [gone]
 
 
 def test_a_cancel_that_came_too_late_is_believed_only_beside_a_fault():
