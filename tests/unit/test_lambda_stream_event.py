@@ -110,6 +110,7 @@ def test_header_values_become_the_bytes_that_were_sent(text, sent):
         ("localhost:8000", ("localhost", 8000)),
         ("[::1]:8000", ("::1", 8000)),
         ("[::1]", ("::1", 443)),
+        ("chat.example:" + "9" * 5000, ("chat.example:" + "9" * 5000, 443)),
     ],
 )
 def test_the_server_comes_from_the_host_header(host, server):
@@ -149,6 +150,7 @@ def test_events_of_other_services_are_refused_by_a_clear_error_without_their_dat
         load_event("health") | {"headers": ["a"]},
         load_event("health") | {"cookies": [1]},
         load_event("health") | {"body": 1},
+        load_event("health") | {"rawPath": "/\ud800"},
     ],
 )
 def test_malformed_events_are_refused_not_crashed_on(event):
@@ -157,7 +159,7 @@ def test_malformed_events_are_refused_not_crashed_on(event):
     assert caught.value.error_type == "Runtime.UnsupportedEvent"
 
 
-@pytest.mark.parametrize("body", ["%%%", "abc", base64.b64encode(b"x").decode() + "\n!"])
+@pytest.mark.parametrize("body", ["%%%", "abc", base64.b64encode(b"x").decode() + "\n!", "é", "\ud800"])
 def test_a_body_that_is_not_the_base64_it_claims_to_be_is_refused(body):
     with pytest.raises(InvalidInvocation, match="base64"):
         http_request(load_event("post_binary", body=body))

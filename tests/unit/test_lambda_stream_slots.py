@@ -354,6 +354,25 @@ async def test_what_a_defect_of_ours_does_to_one_invocation_it_does_not_do_to_an
     assert "a defect" not in [first["message"], first.get("errorMessage")]
 
 
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"event": {"headers": {"host": "chat.example:" + "9" * 5000}}},
+        {"event": {"rawPath": "/\ud800"}},
+        {"event": {"body": "é", "isBase64Encoded": True}},
+        {"event": {}, "extra_headers": {"Lambda-Runtime-Client-Context": "[" * 3000}},
+    ],
+    ids=["port", "path", "body", "client context"],
+)
+async def test_what_is_odd_about_one_invocation_never_ends_the_process(poison):
+    async with RuntimeApi() as api, running(hello, api) as loop:
+        odd = api.invoke(load_event("health") | poison["event"], extra_headers=poison.get("extra_headers", {}))
+        good = api.invoke(load_event("health"))
+        await until(lambda: good.ended.is_set() or loop.ended.done())
+        assert good.body == b"hello"
+        assert odd.ended.is_set()
+
+
 async def test_five_hundred_invocations_leave_nothing_behind():
     """Half of them fail in one way or another."""
 

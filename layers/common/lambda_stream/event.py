@@ -7,7 +7,6 @@ ASGI 3.0, "HTTP & WebSocket ASGI message format", version 2.4 (from which on `se
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
@@ -15,6 +14,7 @@ from urllib.parse import quote, unquote
 from lambda_stream.errors import InvalidInvocation
 
 _IN_PATHS = "/%:@!$&'()*+,;=~-._"
+_PORT_DIGITS = 5
 
 
 def http_request(event: object) -> tuple[dict[str, Any], bytes]:
@@ -27,7 +27,7 @@ def http_request(event: object) -> tuple[dict[str, Any], bytes]:
         raise _unsupported(event)
     try:
         return _scope(event), _body(event)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, UnicodeError) as error:  # the last: half of a surrogate pair
         raise _unsupported(event) from error
 
 
@@ -81,7 +81,7 @@ def _client(source_ip: str | None) -> tuple[str, int] | None:
 
 def _server(authority: str) -> tuple[str, int] | None:
     host, colon, port = authority.rpartition(":")
-    if colon and port.isdecimal() and (":" not in host or host.endswith("]")):
+    if colon and port.isdecimal() and len(port) <= _PORT_DIGITS and (":" not in host or host.endswith("]")):
         return host.strip("[]"), int(port)
     return (authority.strip("[]"), 443) if authority else None
 
@@ -93,7 +93,7 @@ def _body(event: Mapping[str, Any]) -> bytes:
         return encoded
     try:
         return base64.b64decode(body, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one; characters outside ASCII raise the plain kind
         raise InvalidInvocation("Runtime.InvalidEvent", "The event's body is not base64 as it says.") from error
 
 

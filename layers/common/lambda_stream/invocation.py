@@ -86,7 +86,7 @@ class Invocation:
                 identity=json.loads(self.headers.get("lambda-runtime-cognito-identity") or "null"),
                 function=function,
             )
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, RecursionError) as error:
             raise InvalidInvocation("Runtime.InvalidInvocation", "The invocation's headers are malformed.") from error
 
     def event(self) -> Any:
