@@ -423,6 +423,18 @@ async def test_a_real_framework_streams_and_hears_no_disconnect_before_its_end()
     assert (handed.prelude["statusCode"], handed.body) == (404, b"Not Found")
 
 
+async def test_a_response_that_is_started_twice_at_once_is_started_once():
+    problems = []
+
+    async def application(scope, receive, send):
+        problems.extend(await asyncio.gather(send(START), send(START), return_exceptions=True))
+        await send({"type": "http.response.body", "body": b"whole"})
+
+    handed = await answer(application)
+    assert handed.body == b"whole"
+    assert [type(problem) for problem in problems] == [type(None), InvalidResponse]
+
+
 async def test_a_send_after_the_response_was_ended_for_the_application_is_an_os_error():
     caught = []
 

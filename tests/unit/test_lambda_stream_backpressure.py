@@ -171,6 +171,34 @@ async def test_a_slow_reader_is_waited_for_as_long_as_it_takes_anything_at_all()
     stream.close()
 
 
+async def test_a_send_that_waits_while_the_response_is_ended_for_the_application_sends_nothing_any_more():
+    """It waits in a task of its own, which the cancellation of the application does not reach."""
+    sender, ended, senders = Sender(), asyncio.Event(), []
+
+    async def application(scope, receive, send):
+        senders.append(asyncio.create_task(sender(scope, receive, send)))
+        await receive()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await receive()  # returns when the response has ended
+            ended.set()
+
+    limits = Limits(drain=0.05, unwind=0.05, send_stall=30, stall=30, grace=30)
+    async with RuntimeApi() as api, running(application, api, limits=limits) as loop:
+        handed = stalled(api)
+        await until(sender.is_stuck)
+        loop.stop.set()
+        await ended.wait()
+        sent = len(sender.sent)
+        handed.reading.set()
+        await asyncio.wait(senders)
+        assert len(sender.sent) == sent
+        assert isinstance(sender.failed, ResponseClosed)
+        await until(handed.ended.is_set)
+        assert handed.trailer_error[0] == "Runtime.ShuttingDown"
+
+
 async def test_a_response_that_is_never_answered_keeps_no_slot_for_long():
     async with RuntimeApi() as api, running(Sender(), api, concurrency=2, limits=QUICK):
         handed = api.invoke(load_event("stream_chat"))

@@ -74,6 +74,8 @@ class Exchange:
             ResponseClosed: (an OSError) nobody takes the response any more.
         """
         kind = message["type"]
+        if kind == "http.response.start" and not (self.is_started or self.is_complete or self.is_closed):
+            await self._stream.connect()  # before the checks: meanwhile the response may be started or ended
         if self.is_closed:
             raise ResponseClosed("the response is closed")
         if kind == "http.response.start" and not self.is_started and not self.is_complete:

@@ -27,6 +27,7 @@ class ResponseStream:
         self._connection: Connection | None = None
         self._reply: asyncio.Task[Head] | None = None
         self._problem: Exception | None = None
+        self._is_finished = False
 
     @property
     def is_started(self) -> bool:
@@ -37,17 +38,25 @@ class ResponseStream:
         """Whether nothing can be written any more although the response has not ended."""
         return self._problem is not None or (self._reply is not None and self._reply.done())
 
+    async def connect(self) -> Connection:
+        """Wait for the connection; afterwards `start` does not wait.
+
+        Raises:
+            ResponseClosed: the Runtime API cannot be reached.
+        """
+        try:
+            return await asyncio.shield(self._opening)
+        except RuntimeApiError as error:
+            self._problem = error
+            raise ResponseClosed(str(error)) from error
+
     async def start(self, prelude: bytes) -> None:
         """Begin the response: its head, and the prelude as a chunk of its own, at once.
 
         Raises:
             ResponseClosed: the Runtime API cannot be reached.
         """
-        try:
-            connection = await asyncio.shield(self._opening)
-        except RuntimeApiError as error:
-            self._problem = error
-            raise ResponseClosed(str(error)) from error
+        connection = await self.connect()
         connection.limit_buffer(_BUFFER_BYTES)
         connection.write(self._head + chunk(prelude))
         self._connection = connection
@@ -57,7 +66,8 @@ class ResponseStream:
         """Wait until there is room, then write non-empty data as one chunk. If cancelled, it has written nothing.
 
         Raises:
-            ResponseClosed: the connection is lost, has stalled for too long, or was answered already.
+            ResponseClosed: the connection is lost, has stalled for too long, or was answered already; or the response
+                was ended meanwhile.
         """
         connection = self._writable()
         if connection.buffered_bytes > _BUFFER_BYTES:
@@ -72,6 +82,7 @@ class ResponseStream:
             ResponseClosed: as `write`.
         """
         self._writable().write(last_chunk(trailers) if trailers else LAST_CHUNK)
+        self._is_finished = True
 
     async def settle(self) -> int:
         """Wait until everything is taken and answered; return the status.
@@ -103,6 +114,8 @@ class ResponseStream:
     def _writable(self) -> Connection:
         if self._connection is None or self.is_broken:
             raise ResponseClosed(f"the response is closed: {self._problem or 'answered before its end'}")
+        if self._is_finished:
+            raise ResponseClosed("the response has ended")
         return self._connection
 
     async def _drain(self, connection: Connection, stall_seconds: float) -> None:
