@@ -292,6 +292,30 @@ async def test_an_application_that_ignores_its_cancellation_is_left_behind(capsy
     assert any("ignores its cancellation" in record["message"] for record in logged(capsys))
 
 
+async def test_a_cancelled_application_has_its_grace_also_when_its_response_is_lost():
+    """It stores what there is: the resources it needs must not be closed below it."""
+    stored = []
+
+    async def application(scope, receive, send):
+        await send(START)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await receive()
+            await receive()  # returns when the response has been ended, or found lost
+            for _ in range(100):
+                await asyncio.sleep(0)
+            stored.append(True)
+
+    limits = Limits(drain=0.05, unwind=0.05, grace=30)
+    async with RuntimeApi() as api, running(application, api, limits=limits) as loop:
+        handed = api.invoke(load_event("health"), drop_after_chunks=1)
+        await until(handed.begun.is_set)
+        loop.stop.set()
+        await loop.ended
+        assert stored == [True]
+
+
 async def test_an_invocation_whose_deadline_has_passed_is_ended_at_once():
     async with RuntimeApi() as api, running(hello, api, limits=QUICK):
         handed = api.invoke(load_event("stream_chat"), deadline_ms=1)

@@ -68,9 +68,10 @@ class Service:
                 await exchange.end(problem)
             except ResponseClosed as error:
                 log.write("WARNING", f"the response could not be ended: {error}", invocation.request_id)
-            status = await stream.settle()
-            await self._let_go(task, invocation.request_id)
-            return status
+            try:
+                return await stream.settle()
+            finally:  # also when the response is lost: the application may still be storing what there is
+                await self._let_go(task, invocation.request_id)
         finally:
             stream.close()
 
