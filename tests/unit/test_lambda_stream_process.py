@@ -121,6 +121,35 @@ async def test_a_running_stream_is_ended_properly_on_sigterm(task_root):
         assert running.returncode == 0
 
 
+@pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "asyncio.CancelledError"])
+async def test_whatever_one_request_raises_the_others_in_the_process_are_served(task_root, error):
+    (task_root / "quitting.py").write_text(
+        "import asyncio\n"
+        "has_raised = asyncio.Event()\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] == 'lifespan': return\n"
+        "    await send({'type': 'http.response.start', 'status': 200})\n"
+        "    if scope['path'] == '/health':\n"
+        "        has_raised.set()\n"
+        f"        raise {error}\n"
+        "    await has_raised.wait()\n"
+        "    await send({'type': 'http.response.body', 'body': b'whole'})\n"
+    )
+    async with (
+        RuntimeApi() as api,
+        process(api, task_root, handler="quitting.app", AWS_LAMBDA_MAX_CONCURRENCY="16") as running,
+    ):
+        others = [api.invoke(load_event("stream_chat")) for _ in range(15)]
+        await until(lambda: all(one.begun.is_set() for one in others))
+        raising = api.invoke(load_event("health"))
+        await until(lambda: all(one.ended.is_set() or one.broken.is_set() for one in others))
+        assert {one.body for one in others} == {b"whole"}
+        await until(raising.ended.is_set)
+        assert raising.trailer_error[0].startswith("Function.")
+        await until(lambda: api.waiting == 16)
+        assert running.returncode is None
+
+
 async def test_with_a_concurrency_it_polls_that_often_in_one_process(task_root):
     async with RuntimeApi() as api, process(api, task_root, AWS_LAMBDA_MAX_CONCURRENCY="16"):
         await until(lambda: api.waiting == 16)

@@ -3,6 +3,7 @@
 LambdaStreamError
 ├── InitError            the application cannot be loaded or started: reported to /init/error, then exit
 ├── InvalidInvocation    an event that this package does not serve: reported to the invocation's /error
+├── ApplicationExit      the application asked the process to end while it served a request: only the request ends
 ├── InvalidResponse      the application broke ASGI; raised into it by `send`
 ├── ResponseClosed       (also an OSError, as ASGI asks) nobody takes the response any more; raised by `send`
 └── RuntimeApiError      the Runtime API cannot be reached, or does not speak HTTP
@@ -37,6 +38,10 @@ class InitError(_Typed):
 
 class InvalidInvocation(_Typed):
     """The Runtime API handed out something that is not served."""
+
+
+class ApplicationExit(LambdaStreamError):
+    """The application raised SystemExit or KeyboardInterrupt within a request."""
 
 
 class InvalidResponse(LambdaStreamError, RuntimeError):

@@ -9,7 +9,7 @@ from typing import Any
 
 from lambda_stream import log, trace_id
 from lambda_stream.api import RuntimeApi
-from lambda_stream.errors import InvalidInvocation, ResponseClosed, type_of
+from lambda_stream.errors import ApplicationExit, InvalidInvocation, ResponseClosed, type_of
 from lambda_stream.event import http_request
 from lambda_stream.exchange import Exchange, Problem
 from lambda_stream.handler import Application
@@ -77,7 +77,11 @@ class Service:
 
     async def _run(self, scope: dict[str, Any], exchange: Exchange) -> None:
         trace_id.set(scope["aws.context"].trace_id)
-        await self._application(scope, exchange.receive, exchange.send)
+        try:
+            await self._application(scope, exchange.receive, exchange.send)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # asyncio lets only these out of a task, and so out of the loop: one request would cut off all others.
+            raise ApplicationExit("the application asked the process to end") from error
 
     async def _problem(
         self, task: asyncio.Task[None], exchange: Exchange, context: Context, stopping: asyncio.Future[None]
