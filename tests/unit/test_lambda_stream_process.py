@@ -121,6 +121,42 @@ async def test_a_running_stream_is_ended_properly_on_sigterm(task_root):
         assert running.returncode == 0
 
 
+STUBBORN = {
+    "task": (
+        "    while True:\n"
+        "        try:\n"
+        "            await asyncio.Event().wait()\n"
+        "        except asyncio.CancelledError:\n"
+        "            pass\n"
+    ),
+    "thread": "    await asyncio.to_thread(threading.Event().wait)\n",
+}
+
+
+@pytest.mark.parametrize("stubborn", STUBBORN.values(), ids=STUBBORN.keys())
+@pytest.mark.parametrize(("by", "code"), [("SIGTERM", 0), ("the Runtime API", 1)])
+async def test_the_process_ends_although_something_in_the_application_does_not(task_root, stubborn, by, code):
+    (task_root / "stubborn.py").write_text(
+        "import asyncio, threading\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] == 'lifespan': return\n"
+        "    await send({'type': 'http.response.start', 'status': 200})\n"
+        "    if scope['path'] == '/health': return\n"
+        f"{stubborn}"
+    )
+    environ = {"handler": "stubborn.app", "AWS_LAMBDA_MAX_CONCURRENCY": "2"}
+    async with RuntimeApi() as api, process(api, task_root, **environ) as running:
+        await until(api.invoke(load_event("stream_chat")).begun.is_set)
+        if by == "SIGTERM":
+            running.send_signal(signal.SIGTERM)
+        else:
+            api.invoke(load_event("health"), status=500)
+        async with asyncio.timeout(30):
+            _, err = await running.communicate()
+        assert running.returncode == code
+        assert b"does not end" in err
+
+
 @pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "asyncio.CancelledError"])
 async def test_whatever_one_request_raises_the_others_in_the_process_are_served(task_root, error):
     (task_root / "quitting.py").write_text(
