@@ -17,7 +17,7 @@ from chat.model import Source, Usage
 from chat.ports import Finish, Reasoning, Sources, Text
 from chat.settings import Secret
 from tests.kit import ai_server
-from tests.kit.ai_server import DONE, AIServer, Gate, Script, body, chunk, event, finish, say, status, text
+from tests.kit.ai_server import DONE, AIServer, Call, Gate, Script, body, chunk, event, finish, say, status, text
 from tests.kit.asking import KEY, TRANSPORTS, TURNS, asking, joined
 
 HELLO = "Hello world"
@@ -440,6 +440,26 @@ async def test_a_refused_key_is_fetched_anew_once(server: AIServer, transport: h
         assert await asked.collect() == ([], FailureCode.AI_REJECTED)
     keys = [call.headers["authorization"].removeprefix("Bearer ") for call in server.calls]
     assert keys == [KEY, "new-0", "new-0", "new-1"]
+
+
+async def test_a_key_that_another_answer_has_renewed_meanwhile_is_tried(
+    server: AIServer, transport: httpx.AsyncBaseTransport
+):
+    """Both were under way with the old key when it was replaced."""
+    both = asyncio.Barrier(2)
+
+    async def renew() -> Secret:
+        return Secret("new")
+
+    async def script(call: Call) -> None:
+        if call.headers["authorization"] == "Bearer new":
+            return await say("Hello", " world")(call)
+        await both.wait()
+        return await status(401)(call)
+
+    server.default = script
+    async with asking(server.url, transport, renew) as asked, asyncio.timeout(10):
+        assert await asyncio.gather(asked.text(), asked.text()) == [HELLO, HELLO]
 
 
 async def test_a_key_that_did_not_change_is_not_tried_again(server: AIServer, transport: httpx.AsyncBaseTransport):

@@ -311,11 +311,11 @@ class TestRealServer:
         async with real_live(redis_url) as live:
             before = asyncio.all_tasks()
             heard = asyncio.Event()
-            await live.subscription.watch("one", lambda: None)
+            await live.subscription.watch("one", lambda: None).acknowledged()
             leaving = asyncio.create_task(live.subscription.unwatch("one"))
             for _ in range(ticks):
                 await asyncio.sleep(0)
-            assert await live.subscription.watch(f"other-{ticks}", heard.set)
+            assert await live.subscription.watch(f"other-{ticks}", heard.set).acknowledged()
             await leaving
             assert len(asyncio.all_tasks() - before) == 1
             client = Redis.from_url(redis_url)
@@ -330,8 +330,8 @@ class TestRealServer:
 
         async with real_live(redis_url) as live:
             heard, names = asyncio.Event(), [new_id(), new_id()]
-            await live.subscription.watch(names[0], fail)
-            await live.subscription.watch(names[1], heard.set)
+            await live.subscription.watch(names[0], fail).acknowledged()
+            await live.subscription.watch(names[1], heard.set).acknowledged()
             client = Redis.from_url(redis_url)
             for name in names:
                 await client.publish(name, "{}")

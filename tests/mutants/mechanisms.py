@@ -27,7 +27,7 @@ MUTANTS = (
         "cancel: the subscription's acknowledgement is awaited before the key is read",
         "tests/invariants/test_cancel_schedules.py::test_a_cancel_between_subscribing_and_its_acknowledgement_is_found_before_the_ai_is_called",
         f"{CHAT}/adapters/redis/live.py",
-        "        await asyncio.wait([self._watching])\n        who, now",
+        "        await self._watch.acknowledged()\n        who, now",
         "        who, now",
     ),
     Mutant(

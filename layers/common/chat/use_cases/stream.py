@@ -241,8 +241,8 @@ class Generation:
 
     async def _listen(self) -> Ending:
         opened, budget = self._opened, self._case.budget
-        self._turns = fit(opened.system_prompt, opened.history, self._send.content, budget.context_tokens)
         try:
+            self._turns = fit(opened.system_prompt, opened.history, self._send.content, budget.context_tokens)
             async with asyncio.timeout_at(self._stops_at) as self._scope:
                 async with aclosing(self._case.ai.answer(self._turns, budget.output_tokens)) as batches:
                     async for batch in batches:

@@ -48,6 +48,7 @@ class Endpoint:
         dialect, may_renew_key = self._dialect, True
         while True:
             patience.expect(self._settings.first_token_timeout_seconds)
+            key = self._api_key
             outcome = await self._send(dialect.encode(self._settings.model, turns, max_tokens))
             if isinstance(outcome, AnswerFailed):
                 failure, retry_after = outcome, None
@@ -57,7 +58,7 @@ class Endpoint:
             elif adapted := dialect.adapted(await _complaint(outcome)):
                 dialect = adapted
                 continue
-            elif outcome.status_code == httpx.codes.UNAUTHORIZED and may_renew_key and await self._renewed_key():
+            elif outcome.status_code == httpx.codes.UNAUTHORIZED and may_renew_key and await self._renewed(key):
                 may_renew_key = False
                 continue
             else:
@@ -78,10 +79,12 @@ class Endpoint:
         except httpx.TransportError as error:
             raise AnswerFailed(FailureCode.AI_UNAVAILABLE, type(error.__cause__ or error).__name__) from None
 
-    async def _renewed_key(self) -> bool:
-        """Tell whether there is another key to be tried."""
+    async def _renewed(self, refused: Secret | None) -> bool:
+        """Tell whether there is another key to be tried; another answer may have fetched it meanwhile."""
+        if self._api_key != refused:
+            return True
         found = await self._renew_key() if self._renew_key is not None else None
-        if found is None or found == self._api_key:
+        if found is None or found == refused:
             return False
         self._api_key = found
         return True

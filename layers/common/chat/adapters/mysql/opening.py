@@ -1,25 +1,34 @@
 """The start of an answer: one transaction that decides, stores both messages and reads the history.
 
-It first takes sequence numbers from the chat's row. That row's lock puts all who write into the chat in line, so what
-is read after it decides, and the unique keys are only a second fence. (A read before it would fix an old snapshot
-under REPEATABLE READ.)
+It first takes sequence numbers from the chat's row. That row's lock puts all who write into the chat in line. (A read
+before it would fix an old snapshot under REPEATABLE READ.) Then it stores both messages as if they were new: the unique
+keys refuse a message that came before and a second active answer of a session, and only then it is asked which it was.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Row
+from sqlalchemy.exc import IntegrityError
 
 from chat.adapters.mysql.database import transaction
 from chat.adapters.mysql.history import read_history
 from chat.adapters.mysql.rows import FIRST_SEQ, load_answer, opening_rows
-from chat.adapters.mysql.statements import ANSWER, CONTENT, GIVE_ONE_BACK, INSERT_MESSAGES, STANDING, TAKE_SEQ
+from chat.adapters.mysql.statements import (
+    ANSWER,
+    CONTENT,
+    GIVE_ONE_BACK,
+    INSERT_MESSAGES,
+    STANDING,
+    TAKE_SEQ,
+    TAKEN,
+)
 from chat.errors import ChatNotFound, IdempotencyConflict
 from chat.model import Busy, Exchange, Opened, Opening, Repeated, Status
 from chat.title import title_from
 
-Standing = Row[*tuple[Any, ...]]
+Loose = Row[*tuple[Any, ...]]
 
 
 def open_answer(connection: Connection, opening: Opening, history_bytes: int) -> Opened | Repeated | Busy:
@@ -45,40 +54,63 @@ class _InTheWay(Exception):
 
 
 def _open(connection: Connection, opening: Opening, history_bytes: int) -> Opened:
-    standing = _take(connection, opening)
-    seq = standing.next_seq - 2
-    is_first = standing.sent_seq is None
-    if not is_first:
-        _must_be_the_same(connection, opening, standing)
-    _must_be_free(standing)
-    history: list[Exchange] = []
-    if seq > FIRST_SEQ:
-        question_seq = seq if is_first else standing.sent_seq
-        history = read_history(connection, opening.identity.chat_id, seq, question_seq, history_bytes)
-    if not is_first:
-        connection.execute(GIVE_ONE_BACK, {"b_chat": opening.identity.chat_id})
-    connection.execute(INSERT_MESSAGES, opening_rows(opening, seq, is_first))
-    return Opened(standing.system_prompt, history, is_first)
+    chat = _take(connection, opening)
+    seq = chat.next_seq - 2
+    history = _history(connection, opening, seq, seq, history_bytes)
+    try:
+        connection.execute(INSERT_MESSAGES, opening_rows(opening, seq, is_first=True))
+    except IntegrityError:
+        question_seq = _sent_before(connection, opening)
+        if question_seq is None:
+            raise
+    else:
+        return Opened(chat.system_prompt, history, is_first=True)
+    history = _history(connection, opening, seq, question_seq, history_bytes)
+    connection.execute(GIVE_ONE_BACK, {"b_chat": opening.identity.chat_id})
+    connection.execute(INSERT_MESSAGES, opening_rows(opening, seq, is_first=False))
+    return Opened(chat.system_prompt, history, is_first=False)
 
 
-def _take(connection: Connection, opening: Opening) -> Standing:
-    who = opening.identity
-    place = {"b_chat": who.chat_id, "b_user": opening.user_id}
+def _take(connection: Connection, opening: Opening) -> Loose:
+    place = {"b_chat": opening.identity.chat_id, "b_user": opening.user_id}
     change = {"b_now": opening.now, "b_title": title_from(opening.content)}
     if connection.execute(TAKE_SEQ, {**place, **change}).rowcount == 0:
         raise ChatNotFound
+    return connection.execute(TAKEN, place).one()
+
+
+def _history(
+    connection: Connection, opening: Opening, before_seq: int, question_seq: int, history_bytes: int
+) -> list[Exchange]:
+    if before_seq == FIRST_SEQ:
+        return []
+    return read_history(connection, opening.identity.chat_id, before_seq, question_seq, history_bytes)
+
+
+def _sent_before(connection: Connection, opening: Opening) -> int | None:
+    """Return the number of the message if it came before and may be answered anew; None if it never came.
+
+    Raises:
+        _InTheWay: the message's newest answer, or the session's active one.
+        IdempotencyConflict: it came with other content.
+    """
+    who = opening.identity
     sent = {"b_chat": who.chat_id, "b_question": who.user_message_id, "b_session": who.session_id}
-    return connection.execute(STANDING, sent).one()
+    standing = connection.execute(STANDING, sent).one()
+    if standing.sent_seq is not None:
+        _must_be_the_same(connection, opening, standing)
+    _must_be_free(standing)
+    return cast("int | None", standing.sent_seq)
 
 
-def _must_be_the_same(connection: Connection, opening: Opening, standing: Standing) -> None:
+def _must_be_the_same(connection: Connection, opening: Opening, standing: Loose) -> None:
     who = opening.identity
     content = connection.execute(CONTENT, {"b_chat": who.chat_id, "b_message": who.user_message_id}).scalar()
     if standing.sent_reply_to is not None or content != opening.content:
         raise IdempotencyConflict("This userMessageId came before with other content: choose a new one.")
 
 
-def _must_be_free(standing: Standing) -> None:
+def _must_be_free(standing: Loose) -> None:
     """Raise what is in the way: the message's newest answer, or the session's active one."""
     if standing.told_id is not None and not Status(standing.told_status).retryable:
         raise _InTheWay(standing.told_id, is_same_message=True)

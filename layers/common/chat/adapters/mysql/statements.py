@@ -41,12 +41,12 @@ TAKE_SEQ = (
     )
 )
 """Locks the chat's row until the transaction ends: all who open answers in a chat come one after the other."""
+TAKEN = select(chats.c.next_seq, chats.c.system_prompt).where(chats.c.id == _CHAT)
 GIVE_ONE_BACK = update(chats).where(chats.c.id == _CHAT).values(next_seq=chats.c.next_seq - 1)
 
 _SENT, _TOLD, _ACTIVE = messages.alias("sent"), messages.alias("told"), messages.alias("active")
 STANDING = (
     select(
-        *(chats.c.next_seq, chats.c.system_prompt),
         *(_SENT.c.seq.label("sent_seq"), _SENT.c.reply_to.label("sent_reply_to")),
         *(_TOLD.c.id.label("told_id"), _TOLD.c.status.label("told_status")),
         _ACTIVE.c.id.label("active_id"),
@@ -62,7 +62,8 @@ STANDING = (
 )
 """The message if it came before, the newest answer to it, the session's active answer: three look-ups in indexes.
 
-One join with OR reads the whole chat instead.
+One join with OR reads the whole chat instead. Asked only when the keys have refused a message: three joins cost MySQL
+more than all else before COMMIT.
 """
 CONTENT = select(messages.c.content).where(_IS_MESSAGE)
 INSERT_MESSAGES = insert(messages)

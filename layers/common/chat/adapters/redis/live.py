@@ -146,7 +146,7 @@ class RedisLiveAnswer:
         self._appending = 0
         self._next_append = self._next_poll = self._next_lease = self._next_session = 0.0
         self._due: list[Callable[[Any], None]] = []
-        self._watching = asyncio.get_running_loop().create_task(live.subscription.watch(self._cancel, on_cancel))
+        self._watch = live.subscription.watch(self._cancel, on_cancel)
 
     async def register(self, look_for_intent: bool) -> bool:
         if look_for_intent:
@@ -154,7 +154,7 @@ class RedisLiveAnswer:
         self._live.beat.join(self)
         if self._live.pipe.is_away:
             return False
-        await asyncio.wait([self._watching])
+        await self._watch.acknowledged()
         who, now, moment = self._answer.identity, time.time(), asyncio.get_running_loop().time()
         session = ("user", self._user_id, "active", who.message_id, "since", now, "seen", now)
         try:
@@ -214,10 +214,8 @@ class RedisLiveAnswer:
 
     async def close(self) -> None:
         await self._live.beat.leave(self)
-        # Both lead back here: an answer that has ended would wait for the garbage collector.
-        self._due, self._on_cancel = [], _nothing
-        self._watching.cancel()
-        await asyncio.wait([self._watching])
+        # All lead back here: an answer that has ended would wait for the garbage collector.
+        self._due, self._on_cancel, self._watch.callback = [], _nothing, _nothing
         await self._live.subscription.unwatch(self._cancel)
 
     def _wanted(self, now: float) -> Iterator[tuple[Command, Callable[[Any], None]]]:

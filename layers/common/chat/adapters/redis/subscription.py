@@ -21,9 +21,22 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Watch:
+class Watch:
+    """One channel that is watched."""
+
     callback: Callable[[], None]
-    acknowledged: asyncio.Future[None]
+    heard_of: asyncio.Future[None]
+    ends_at: float
+
+    async def acknowledged(self) -> bool:
+        """Wait for the server's acknowledgement, and tell whether it came in time.
+
+        An unacknowledged watch stays: it is subscribed as soon as the server is back.
+        """
+        if not self.heard_of.done():
+            left = self.ends_at - asyncio.get_running_loop().time()
+            await asyncio.wait([self.heard_of], timeout=max(left, 0))
+        return self.heard_of.done()
 
 
 class Subscription:
@@ -34,31 +47,23 @@ class Subscription:
 
     def __init__(self, open_connection: Open) -> None:
         self._connection = open_connection()
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, Watch] = {}
         self._reader: asyncio.Task[None] | None = None
         self._is_open = False
         self._stale: list[str] = []
         """What nobody watches any more, but the server has not been told."""
         self._used_at = 0.0
 
-    async def watch(self, channel: str, callback: Callable[[], None]) -> bool:
-        """Subscribe, and tell whether the server acknowledged it in time.
-
-        An unacknowledged watch stays: it is subscribed as soon as the server is back.
-        """
+    def watch(self, channel: str, callback: Callable[[], None]) -> Watch:
+        """Subscribe; whether the server has heard of it is the watch's to tell."""
         loop = asyncio.get_running_loop()
-        watch = _Watch(callback, loop.create_future())
-        self._watches[channel] = watch
-        try:
-            async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
-                if self._reader is None:
-                    self._reader = loop.create_task(self._read())
-                elif self._is_open:
-                    self._connection.send(("SUBSCRIBE", channel))
-                await asyncio.shield(watch.acknowledged)
-        except AWAY:
-            return False
-        return True
+        watch = self._watches[channel] = Watch(callback, loop.create_future(), loop.time() + ACKNOWLEDGE_SECONDS)
+        if self._reader is None:
+            self._reader = loop.create_task(self._read())
+        elif self._is_open:
+            with suppress(LinkError):  # the reader notices by itself
+                self._connection.send(("SUBSCRIBE", channel))
+        return watch
 
     async def unwatch(self, channel: str) -> None:
         """Stop watching. With the last watch the reader ends; the connection is kept, and still subscribed, for the
@@ -142,8 +147,8 @@ class Subscription:
         if watch is None:
             return
         if kind == b"subscribe":
-            if not watch.acknowledged.done():
-                watch.acknowledged.set_result(None)
+            if not watch.heard_of.done():
+                watch.heard_of.set_result(None)
         elif kind == b"message":
             try:
                 watch.callback()
