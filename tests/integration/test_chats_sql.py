@@ -170,7 +170,7 @@ class TestStatements:
         assert chats.told() == ["BEGIN", "UPDATE", "SELECT", "INSERT", "COMMIT", "UPDATE"]
         await exchange(chats, chat_id, "second", final(sources=[Source("t", "u1"), Source("t", "u2")]))
         words = chats.told()
-        assert words[:6] == ["BEGIN", "UPDATE", "SELECT", "SELECT", "INSERT", "COMMIT"]
+        assert words[:6] == ["BEGIN", "UPDATE", "SELECT", "INSERT", "SELECT", "COMMIT"]
         assert words[6:] == ["BEGIN", "UPDATE", "INSERT", "COMMIT"]
         assert len([word for word in words if word not in ("BEGIN", "COMMIT")]) <= 6
 

@@ -55,20 +55,20 @@ class _InTheWay(Exception):
 
 def _open(connection: Connection, opening: Opening, history_bytes: int) -> Opened:
     chat = _take(connection, opening)
-    seq = chat.next_seq - 2
-    history = _history(connection, opening, seq, seq, history_bytes)
+    seq = question_seq = chat.next_seq - 2
     try:
         connection.execute(INSERT_MESSAGES, opening_rows(opening, seq, is_first=True))
     except IntegrityError:
-        question_seq = _sent_before(connection, opening)
-        if question_seq is None:
+        sent_seq = _sent_before(connection, opening)
+        if sent_seq is None:
             raise
-    else:
-        return Opened(chat.system_prompt, history, is_first=True)
-    history = _history(connection, opening, seq, question_seq, history_bytes)
-    connection.execute(GIVE_ONE_BACK, {"b_chat": opening.identity.chat_id})
-    connection.execute(INSERT_MESSAGES, opening_rows(opening, seq, is_first=False))
-    return Opened(chat.system_prompt, history, is_first=False)
+        connection.execute(GIVE_ONE_BACK, {"b_chat": opening.identity.chat_id})
+        connection.execute(INSERT_MESSAGES, opening_rows(opening, seq, is_first=False))
+        question_seq = sent_seq
+    history: list[Exchange] = []
+    if seq > FIRST_SEQ:
+        history = read_history(connection, opening.identity.chat_id, seq, question_seq, history_bytes)
+    return Opened(chat.system_prompt, history, is_first=question_seq == seq)
 
 
 def _take(connection: Connection, opening: Opening) -> Loose:
@@ -77,14 +77,6 @@ def _take(connection: Connection, opening: Opening) -> Loose:
     if connection.execute(TAKE_SEQ, {**place, **change}).rowcount == 0:
         raise ChatNotFound
     return connection.execute(TAKEN, place).one()
-
-
-def _history(
-    connection: Connection, opening: Opening, before_seq: int, question_seq: int, history_bytes: int
-) -> list[Exchange]:
-    if before_seq == FIRST_SEQ:
-        return []
-    return read_history(connection, opening.identity.chat_id, before_seq, question_seq, history_bytes)
 
 
 def _sent_before(connection: Connection, opening: Opening) -> int | None:
