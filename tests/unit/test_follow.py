@@ -7,8 +7,8 @@ import pytest
 
 from chat.answer import Answer
 from chat.errors import ChatNotFound
-from chat.model import Status, new_id
-from chat.ports import Finish, Reasoning
+from chat.model import Source, Status, new_id
+from chat.ports import Finish, Reasoning, Sources
 from chat.use_cases.follow import Wanted
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
@@ -96,6 +96,18 @@ async def test_when_the_log_has_expired_the_answer_is_replayed_from_mysql(world)
     world.live.logs.clear()
     again = await follow(world, chat_id, message_id=client.start["messageId"], after=3)
     assert again.names[0] == "start"
+    assert (again.text, again.done) == (client.text, client.done)
+
+
+async def test_sources_that_the_log_lacks_are_not_missed(world):
+    """Redis went away before the last of the log was written: all the text is there, its sources are not."""
+    world.ai.script = ["one ", Sources((Source("A", "https://a/"),)), Finish("stop")]
+    chat_id = await world.new_chat()
+    client = await world.ask(chat_id)
+    message_id = client.start["messageId"]
+    world.live.logs[message_id] = world.live.logs[message_id][:2]
+    again = await follow(world, chat_id, message_id=message_id, after=2)
+    assert again.names == ["start", "", "sources", "done"]
     assert (again.text, again.done) == (client.text, client.done)
 
 

@@ -155,8 +155,9 @@ class Following:
         position, self._position = self._position, 0
         page = await self._read()
         if page is not None and len(page.events) == position and not page.ended:
-            logged = join(page.events)
-            if (logged.text, logged.reasoning) == (self._stored.text, self._stored.reasoning):
+            logged, stored = join(page.events), self._stored
+            has_all = (logged.text, logged.reasoning) == (stored.text, stored.reasoning)
+            if has_all and len(logged.sources) == len(stored.sources):
                 self._deliver(last_events(self._stored, position + 1), True)
                 return
         self._replay()
