@@ -61,6 +61,60 @@ async def test_an_empty_body_in_the_middle_does_not_end_the_response():
     assert (await answer(application)).chunks[1:] == [b"one", b"two"]
 
 
+async def test_what_is_written_at_once_is_a_chunk_in_its_place():
+    taken = []
+
+    async def application(scope, receive, send):
+        write = scope["lambda_stream.write"]
+        taken.append(write(b"before the start"))
+        await send(START)
+        taken.append(write(b"one"))
+        await send(body(b"two", more=True))
+        taken.append(write(b"three"))
+        taken.append(write(b""))
+        await send(body(b"four"))
+        taken.append(write(b"after the end"))
+
+    handed = await answer(application)
+    assert handed.chunks[1:] == [b"one", b"two", b"three", b"four"]
+    assert taken == [False, True, True, False, False]
+
+
+async def test_nothing_is_written_at_once_where_a_response_has_no_body():
+    taken = []
+
+    async def application(scope, receive, send):
+        await send(START)
+        taken.append(scope["lambda_stream.write"](b"one"))
+        await send(body(b"one"))
+
+    event = load_event("stream_chat")
+    event["requestContext"]["http"]["method"] = "HEAD"
+    handed = await answer(application, event)
+    assert (handed.chunks[1:], taken) == ([], [False])
+
+
+async def test_nothing_is_written_at_once_after_the_response_was_ended_for_the_application():
+    taken, over = [], asyncio.Event()
+
+    async def application(scope, receive, send):
+        await receive()
+        await send(START)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            taken.append(scope["lambda_stream.write"](b"its last words"))
+            await receive()  # returns when the response has ended
+            taken.append(scope["lambda_stream.write"](b"more"))
+            over.set()
+
+    handed = await answer(application, limits=QUICK, deadline_ms=int(time.time() * 1000) + 200)
+    await over.wait()
+    assert taken == [True, False]
+    assert handed.chunks[1:] == [b"its last words"]
+    assert handed.trailer_error[0] == "Function.DeadlineExceeded"
+
+
 async def test_chunks_arrive_while_the_application_is_still_at_work():
     steps = asyncio.Queue()
 

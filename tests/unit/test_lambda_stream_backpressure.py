@@ -8,6 +8,7 @@ import pytest
 from lambda_stream.api import RuntimeApi as Client
 from lambda_stream.connection import Connection
 from lambda_stream.errors import ResponseClosed
+from lambda_stream.http11 import Head
 from lambda_stream.invocation import Invocation
 from lambda_stream.settings import Limits
 from lambda_stream.stream import ResponseStream
@@ -168,6 +169,66 @@ async def test_a_slow_reader_is_waited_for_as_long_as_it_takes_anything_at_all()
     with pytest.raises(ResponseClosed, match=r"nothing was taken for 0\.01 s"):
         await stream.settle()
     assert connection.drains == 6, "five periods with progress, one without"
+    stream.close()
+
+
+class Full(Trickle):
+    """A connection that has no room until `drained`, and keeps what is written."""
+
+    def __init__(self):
+        super().__init__(periods=1)
+        self.left = [1 << 20]
+        self.drained = asyncio.Event()
+        self.answered = asyncio.Event()
+        self.written = []
+
+    async def head(self):
+        await self.answered.wait()
+        return Head(413, {})
+
+    async def drain(self):
+        await self.drained.wait()
+
+    def write(self, data):
+        self.written.append(data)
+
+
+async def test_what_is_written_at_once_needs_room_and_overtakes_no_send_that_waits():
+    connection = Full()
+
+    class Api(Client):
+        async def connect(self):
+            return connection
+
+    stream = ResponseStream(Api("127.0.0.1", 1, Limits()), Invocation("id", None, {}, b""))
+    await stream.start(b"prelude")
+    assert not stream.write_now(b"without room")
+    waiting = asyncio.create_task(stream.write(b"first"))
+    await asyncio.sleep(0)
+    connection.left = [0]
+    assert not stream.write_now(b"early")
+    connection.drained.set()
+    await waiting
+    assert stream.write_now(b"second")
+    assert connection.written[1:] == [b"5\r\nfirst\r\n", b"6\r\nsecond\r\n"]
+    stream.close()
+
+
+async def test_nothing_is_written_at_once_to_a_response_that_was_answered_before_its_end():
+    connection = Full()
+    connection.left = [0]
+
+    class Api(Client):
+        async def connect(self):
+            return connection
+
+    stream = ResponseStream(Api("127.0.0.1", 1, Limits()), Invocation("id", None, {}, b""))
+    await stream.start(b"prelude")
+    assert stream.write_now(b"first")
+    connection.answered.set()
+    await until(lambda: stream.is_broken)
+    assert not stream.write_now(b"second")
+    assert connection.written[1:] == [b"5\r\nfirst\r\n"]
     stream.close()
 
 

@@ -5,6 +5,7 @@ import asyncio
 from chat.answer import Event
 from chat.web.outlet import BUFFER_BYTES, SEND_BYTES, Outlet
 from chat.web.sse import COMMENT
+from tests.kit.clock_loop import ClockLoop, run
 
 
 class Client:
@@ -20,6 +21,29 @@ class Client:
         await self.reads.wait()
         self.received += message["body"]
         self.got.set()
+
+
+class Direct(Client):
+    """Also takes what is written at once, as long as there is `room`; keeps what came which way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.room = True
+        self.parts: list[tuple[str, bytes]] = []
+
+    def write(self, data: bytes) -> bool:
+        if self.room:
+            self.parts.append(("write", data))
+            self.received += data
+        return self.room
+
+    async def send(self, message) -> None:
+        await super().send(message)
+        self.parts.append(("send", message["body"]))
+
+    @property
+    def ways(self) -> list[str]:
+        return [way for way, _ in self.parts]
 
 
 def delta(number: int, text: str = "x") -> Event:
@@ -117,3 +141,80 @@ async def test_a_slow_client_is_given_its_patience_for_each_part_of_a_long_repla
     await outlet.pump(slow)
     assert not outlet.is_abandoned
     assert max(map(len, parts)) == SEND_BYTES
+
+
+async def idle(outlet: Outlet, client: Direct) -> asyncio.Task[None]:
+    """Start the pump, and let it wait for something to send."""
+    outlet.put([delta(0)])
+    pump = asyncio.create_task(outlet.pump(client.send, client.write))
+    await client.got.wait()
+    await asyncio.sleep(0)
+    client.parts.clear()
+    client.received = b""
+    return pump
+
+
+async def test_an_event_before_which_nothing_waits_is_written_at_once():
+    client, outlet = Direct(), Outlet("m", 60)
+    pump = await idle(outlet, client)
+    outlet.put([delta(1)])
+    outlet.put([delta(2)])
+    assert client.parts == [
+        ("write", b'data: {"delta":"x"}\nid: m:1\n\n'),
+        ("write", b'data: {"delta":"x"}\nid: m:2\n\n'),
+    ]
+    outlet.close()
+    await pump
+    assert client.ways == ["write", "write"]
+
+
+async def test_what_cannot_be_written_at_once_is_sent_and_nothing_overtakes_it():
+    client, outlet = Direct(), Outlet("m", 60)
+    pump = await idle(outlet, client)
+    client.room = False
+    outlet.put([delta(1)])
+    client.room = True
+    outlet.put([delta(2)])
+    outlet.close()
+    await pump
+    assert client.ways == ["send"]
+    assert client.received.index(b"m:1") < client.received.index(b"m:2")
+
+
+async def test_a_long_replay_is_sent_in_parts_and_not_written_at_once():
+    client, outlet = Direct(), Outlet("m", 60)
+    pump = await idle(outlet, client)
+    outlet.put([delta(1, "x" * SEND_BYTES)])
+    outlet.put([delta(2)])
+    outlet.close()
+    await pump
+    assert set(client.ways) == {"send"}
+    assert client.received.endswith(b"id: m:2\n\n")
+
+
+async def test_nothing_is_written_to_a_client_that_was_given_up():
+    client, outlet = Direct(), Outlet("m", 60, patience_seconds=0.01)
+    pump = await idle(outlet, client)
+    client.room = False
+    client.reads.clear()
+    outlet.put([delta(1)])
+    await pump
+    client.room = True
+    outlet.put([delta(2)])
+    assert (outlet.is_abandoned, client.parts) == (True, [])
+
+
+def test_a_comment_comes_a_heartbeat_after_what_was_last_written_at_once():
+    async def main(loop: ClockLoop) -> None:
+        client, outlet = Direct(), Outlet("m", 10)
+        pump = await idle(outlet, client)
+        await loop.advance(7)
+        outlet.put([delta(1)])
+        await loop.advance(7)
+        assert client.ways == ["write"]
+        await loop.advance(3)
+        assert client.parts[1:] == [("send", COMMENT)]
+        outlet.close()
+        await pump
+
+    run(main)

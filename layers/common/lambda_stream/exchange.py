@@ -85,6 +85,13 @@ class Exchange:
         else:
             raise InvalidResponse(f"Unexpected ASGI message {kind!r}")
 
+    def write(self, body: bytes) -> bool:
+        """Send more of the body at once; False, and nothing is sent, wherever `send` would wait, raise or drop it.
+
+        For applications that send many small parts, each of which costs `send` and who awaits it turns of the loop.
+        """
+        return bool(body) and self._takes_body and self._stream.write_now(body)
+
     async def end(self, problem: Problem | None) -> None:
         """End the response if the application did not; afterwards nothing more is taken from it.
 

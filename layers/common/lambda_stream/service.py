@@ -62,6 +62,7 @@ class Service:
         stream = ResponseStream(self._api, invocation)
         try:
             exchange = Exchange(stream, scope["method"], body, invocation.request_id)
+            scope["lambda_stream.write"] = exchange.write
             task = asyncio.create_task(self._run(scope, exchange))
             problem = await self._problem(task, exchange, scope["aws.context"], stopping)
             try:

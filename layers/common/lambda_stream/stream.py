@@ -28,6 +28,7 @@ class ResponseStream:
         self._reply: asyncio.Task[Head] | None = None
         self._problem: Exception | None = None
         self._is_finished = False
+        self._waiting = 0
 
     @property
     def is_started(self) -> bool:
@@ -71,9 +72,23 @@ class ResponseStream:
         """
         connection = self._writable()
         if connection.buffered_bytes > _BUFFER_BYTES:
-            await self._drain(connection, self._limits.send_stall)
+            self._waiting += 1
+            try:
+                await self._drain(connection, self._limits.send_stall)
+            finally:
+                self._waiting -= 1
             connection = self._writable()
         connection.write(chunk(data))
+
+    def write_now(self, data: bytes) -> bool:
+        """Write non-empty data as one chunk if `write` would not wait or raise, and tell whether it was written."""
+        connection = self._connection
+        if connection is None or self.is_broken or self._is_finished:
+            return False
+        if self._waiting or connection.buffered_bytes > _BUFFER_BYTES:  # nothing overtakes what waits
+            return False
+        connection.write(chunk(data))
+        return True
 
     def finish(self, trailers: Mapping[str, str] | None = None) -> None:
         """End the body, with trailers if something went wrong after it had begun.

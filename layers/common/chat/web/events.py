@@ -37,7 +37,7 @@ class EventStream(Response):
         work = asyncio.create_task(self._work())
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._outlet.pump(send)
+            await self._outlet.pump(send, scope.get("lambda_stream.write"))
             if self._must_finish:
                 await asyncio.wait([work])
             else:

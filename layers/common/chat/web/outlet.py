@@ -10,6 +10,7 @@ from chat.answer import Event
 from chat.web.sse import COMMENT, frame
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Write = Callable[[bytes], bool]
 
 BUFFER_BYTES = 1 << 20
 """A client that leaves more than this unread while it is being sent something has left."""
@@ -22,6 +23,8 @@ PATIENCE_SECONDS = 10.0
 class Outlet:
     """Takes events without ever blocking and sends them as fast as the client reads.
 
+    An event that comes while nothing waits before it is written where it stands, if the server offers that; all others
+    are queued for `pump`, which can wait for the client.
     A client that stops reading, or whose connection fails, is given up: from then on events are taken and dropped.
     """
 
@@ -32,6 +35,7 @@ class Outlet:
         self._waiting: list[bytes] = []
         self._size = 0
         self._is_closed = False
+        self._write: Write = _cannot
         self._wakeup: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self._scope: asyncio.Timeout
@@ -46,6 +50,9 @@ class Outlet:
         if self.is_abandoned or not events:
             return
         data = frame(events, self._message_id, with_ids)
+        if self._is_idle and len(data) <= SEND_BYTES and self._write(data):
+            self._ends_at = self._loop.time() + self._heartbeat_seconds
+            return
         self._waiting.append(data)
         self._size += len(data)
         if self._size > BUFFER_BYTES and self._is_sending:
@@ -57,8 +64,17 @@ class Outlet:
         self._is_closed = True
         self._wake()
 
-    async def pump(self, send: Send) -> None:
-        """Send what comes until it is closed and empty, or the client is given up."""
+    @property
+    def _is_idle(self) -> bool:
+        """Whether `pump` waits for something to send: then nothing is queued."""
+        return self._wakeup is not None and not self._wakeup.done()
+
+    async def pump(self, send: Send, write: Write | None = None) -> None:
+        """Send what comes until it is closed and empty, or the client is given up.
+
+        `write`, where there is one, sends at once, or tells by False that it cannot and has sent nothing.
+        """
+        self._write = write or _cannot
         self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as self._scope:
@@ -124,3 +140,7 @@ class Outlet:
     def _wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
+
+
+def _cannot(_: bytes) -> bool:
+    return False
