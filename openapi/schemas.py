@@ -13,7 +13,7 @@ UUID: Schema = {"type": "string", "format": "uuid"}
 NAME: Schema = {"type": "string", "pattern": "^[A-Za-z0-9._:@-]{1,128}$", "examples": ["phone-1"]}
 KEY: Schema = {"type": "string", "pattern": r"^[!-+\--~]([ -+\--~]{0,198}[!-+\--~])?$", "examples": ["form-7"]}
 _HEX = "[0-9A-Fa-f]"
-_EVENT_ID = f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}:(done|[1-9][0-9]{{0,9}})"
+_EVENT_ID = f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}:(done|start|[1-9][0-9]{{0,9}})"
 EVENT_ID: Schema = {"type": "string", "pattern": f"^{_EVENT_ID}$"}
 LAST_EVENT_ID: Schema = {
     "type": "string",

@@ -14,6 +14,7 @@ from chat.settings import Settings
 from chat.wiring import cancel_stream, create_chat, stream_chat
 from tests.kit import ai_server
 from tests.kit.ai_server import AIServer, Gate, say
+from tests.kit.redis_servers import own_server
 
 USER = {"X-User-Id": "user-1"}
 ID = "01a20762-c5d2-7551-a236-85623ff6355c"
@@ -313,6 +314,12 @@ class TestResume:
             assert text(replay) == "Hello world"
             assert [event_id for event_id, _, _ in events(replay)] == ["", "", f"{message_id}:done"]
 
+    async def test_a_start_that_begins_afresh_has_an_id_that_leads_back_to_the_beginning(self, functions):
+        chat_id = await functions.new_chat()
+        whole = events(await functions.stream(chat_id))
+        headers = {**DEVICE, "Last-Event-ID": f"{whole[0][2]['messageId']}:start"}
+        assert events(await functions.watch(chat_id, headers)) == whole
+
     async def test_nothing_to_follow(self, functions):
         chat_id = await functions.new_chat()
         whole = events(await functions.stream(chat_id))
@@ -448,7 +455,11 @@ class TestEveryRoute:
 
     @pytest.mark.parametrize("function", ["create", "stream", "cancel"])
     @pytest.mark.parametrize(
-        "path", ["/", "/api", "/api/chat", "/api/chat/create/", "/favicon.ico", "//", "/API/CHAT/CREATE"]
+        "path",
+        [
+            *("/", "/api", "/api/chat", "/api/chat/create/", "/favicon.ico", "//", "/API/CHAT/CREATE"),
+            *("/api/chat/create%0A", "/health%0A"),
+        ],
     )
     async def test_a_path_that_is_no_route(self, functions, function, path):
         problem(await functions.ask(function, "POST", f"http://chat{path}", headers=DEVICE), 404, "not_found")
@@ -467,6 +478,19 @@ class TestEveryRoute:
         assert (response.status_code, report["status"]) == (200, "ok")
         assert report["redis"]["ok"] is report["mysql"]["ok"] is True
         assert isinstance(report["activeStreams"], int)
+
+
+async def test_with_redis_away_a_replay_says_that_older_ids_are_out_of_date(ai, database_url):
+    environ = {"MYSQL_URL": database_url, "OPENAI_BASE_URL": ai.url}
+    with own_server() as server:
+        async with Functions({**environ, "REDIS_URL": server.url}, ai) as functions:
+            chat_id = await functions.new_chat()
+            whole = events(await functions.stream(chat_id))
+    async with Functions({**environ, "REDIS_URL": "redis://127.0.0.1:1"}, ai) as functions:
+        replay = await functions.watch(chat_id, {**DEVICE, "Last-Event-ID": whole[1][0]})
+    message_id = whole[0][2]["messageId"]
+    assert [each for each, _, _ in events(replay)] == [f"{message_id}:start", "", f"{message_id}:done"]
+    assert text(replay) == "Hello world"
 
 
 async def test_limits_answer_429_with_retry_after(ai, embedded_redis, sqlite_url):

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from chat.adapters.redis import keys
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.live import RedisLive
+from chat.adapters.redis.live import MOST_EVENTS, RedisLive
 from chat.answer import Answer
 from chat.errors import StorageUnavailable
 from chat.model import Ending, FinalRecord, Identity, Source, Status, Usage, new_id
@@ -304,6 +304,24 @@ class TestRealServer:
 
                 await until(whole)
                 await owner.end()
+            await client.aclose()
+
+    async def test_what_has_heaped_up_is_logged_in_parts(self, redis_url):
+        async with real_live(redis_url) as live:
+            owner = Owner(live)
+            await owner.start()
+            for _ in range(2 * MOST_EVENTS + 10):
+                owner.answer.say("x")
+
+            async def whole():
+                page = await live.read_log(*owner.ids, 0)
+                return page is not None and len(page.events) == len(owner.answer.events)
+
+            await until(whole)
+            client = Redis.from_url(redis_url)
+            entries = await client.xrange(keys.events(*owner.ids))
+            assert max(len(fields[b"e"].split(b"\n")) for _, fields in entries) == MOST_EVENTS
+            await owner.end()
             await client.aclose()
 
     @pytest.mark.parametrize("ticks", range(6))

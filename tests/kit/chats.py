@@ -42,6 +42,8 @@ class MemoryChats:
 
     def __init__(self) -> None:
         self.is_away = False
+        self.asked = 0
+        """How often an answer has been looked for."""
         self.rows: dict[str, Row] = {}
         self.keys: dict[tuple[str, str], tuple[str | None, str]] = {}
 
@@ -81,6 +83,7 @@ class MemoryChats:
 
     async def find_answer(self, chat_id: str, message_id: str) -> StoredAnswer | None:
         self._trip()
+        self.asked += 1
         row = self.rows.get(chat_id)
         return row.answers.get(message_id, (0, None))[1] if row else None
 

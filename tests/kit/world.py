@@ -57,6 +57,11 @@ class Client:
         return text
 
     @property
+    def last_number(self) -> int:
+        """What its Last-Event-ID says: of the last event with an id, 0 after a `start` that begins afresh."""
+        return [event.number for event, has_id in zip(self.events, self.has_ids, strict=True) if has_id][-1]
+
+    @property
     def start(self) -> dict:
         return json.loads(next(event.data for event in self.events if event.name == "start"))
 

@@ -140,7 +140,7 @@ MUTANTS = (
         "death: the log is written",
         "tests/integration/test_live_contract.py::test_the_log_holds_every_event_and_then_the_end",
         f"{CHAT}/adapters/redis/live.py",
-        "        new = self._answer.events[self._logged :]\n",
+        "        new = self._answer.events[self._logged : self._logged + most]\n",
         "        new = self._answer.events[self._logged : 0]\n",
     ),
     Mutant(

@@ -89,7 +89,8 @@ class View:
             self.wrong.append("another answer on resume")
         self.message_id, self.user_message_id = event.data["messageId"], event.data["userMessageId"]
         self.deltas, self.times, self.thoughts, self.sources = [], [], [], []
-        self.last_number, self._failure, self._has_ids = 0, False, bool(event.id)
+        self.last_number, self._failure = 0, False
+        self._has_ids = bool(event.id) and event.id != f"{self.message_id}:start"
 
     def _count(self, event: Event) -> None:
         if not self.message_id:

@@ -91,6 +91,7 @@ CASES: dict[str, tuple[str | bytes, list[Piece], FailureCode | None]] = {
     ),
     "text after the finish reason": (last("stop") + say("Hi"), [STOP, Text("Hi")], None),
     "the finish reason twice": (say("Hi") + last("stop") + last("stop"), HI, None),
+    "a reason longer than a column": (last("r" * 65), [Finish("r" * 64)], None),
     "a reason of its own": (last("tool_calls"), [Finish("tool_calls")], None),
     "neither": (say("Hi"), [Text("Hi")], INCOMPLETE),
     "nothing at all": ("", [], INCOMPLETE),
@@ -176,6 +177,26 @@ CASES: dict[str, tuple[str | bytes, list[Piece], FailureCode | None]] = {
     "reasoning_content": (delta(reasoning_content="Hm") + say("Hi") + END, [Reasoning("Hm"), *HI], None),
     "reasoning": (delta(reasoning="Hm", content="") + say("Hi") + END, [Reasoning("Hm"), *HI], None),
     "reasoning under both names": (delta(reasoning="Hm", reasoning_content="Hm") + END, [Reasoning("Hm"), STOP], None),
+    "text in parts": (
+        delta(content=[{"type": "text", "text": "H"}, 7, {"type": "text", "text": ""}, {"type": "text", "text": "i"}])
+        + delta(content=[{"type": "image_url", "image_url": {"url": "https://a/"}}]) + END,
+        [Text("H"), Text("i"), STOP],
+        None,
+    ),
+    "reasoning in parts": (
+        delta(content=[{"type": "thinking", "thinking": [{"type": "text", "text": "H"}, 7, {"text": 7}]}])
+        + delta(content=[{"type": "thinking", "thinking": "m"}, {"type": "text", "text": "Hi"}]) + END,
+        [Reasoning("H"), Reasoning("m"), *HI],
+        None,
+    ),
+    "a refusal": (say("") + delta(content=None, refusal="I ") + delta(refusal="can't.") + END,
+        [Text("I "), Text("can't."), STOP], None),
+    "a refusal after many chunks of text": (
+        "".join(event(choices=[{"index": 0, "delta": {"content": "x", "refusal": None}}]) for _ in range(4))
+        + event(choices=[{"index": 0, "delta": {"content": "x", "refusal": "No."}}]) + END,
+        [Text("x"), Text("x"), Text("x"), Text("x"), Text("x"), Text("No."), STOP],
+        None,
+    ),
     "reasoning beside text": (delta(reasoning="Hm", content="Hi") + END, [Reasoning("Hm"), *HI], None),
     # sources
     "annotations": (cited(("https://a/", "A")) + END, [a_source("https://a/", "A"), STOP], None),
@@ -268,6 +289,11 @@ CASES: dict[str, tuple[str | bytes, list[Piece], FailureCode | None]] = {
             citations=["https://b/"],
         ),
         [Reasoning("Hm"), Text("Hi"), a_source("https://a/"), a_source("https://b/"), STOP],
+        None,
+    ),
+    "a whole answer in parts": (
+        whole({"content": [{"type": "text", "text": "Hi"}, {"type": "refusal", "refusal": "!"}]}),
+        [Text("Hi"), Text("!"), STOP],
         None,
     ),
     "a whole answer without a finish reason": (whole({"content": "Hi"}, None), [Text("Hi")], INCOMPLETE),

@@ -13,6 +13,7 @@ from chat.use_cases.follow import Wanted
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
 from tests.kit.live import MemoryLive
+from tests.kit.waiting import until
 from tests.kit.world import Client, World
 
 WORDS = ["하나 ", "둘 ", "셋 ", "넷"]
@@ -174,7 +175,8 @@ async def test_with_redis_away_a_watcher_gets_the_checkpoints_and_the_end():
     await watching
     assert (watcher.text, watcher.done) == (client.text, client.done)
     assert watcher.names.count("start") == 1
-    assert not any(watcher.has_ids)
+    assert watcher.has_ids == [True] + [False] * (len(watcher.events) - 1)
+    assert watcher.last_number == 0
 
 
 async def test_redis_that_comes_back_is_followed_on():
@@ -211,3 +213,75 @@ async def test_a_blip_of_redis_while_the_ai_thinks_is_no_loss_of_the_log():
     await asyncio.gather(task, watching)
     assert watcher.events == client.events
     assert all(watcher.has_ids)
+
+
+async def go_on(world: World, chat_id: str, client: Client) -> None:
+    """Come back as the client does, with the id it saw last, and follow to the end."""
+    wanted = Wanted(client.start["messageId"], after=client.last_number)
+    await (await world.watch(chat_id, wanted=wanted)).run(client)
+
+
+async def test_who_was_cut_while_redis_was_away_gets_no_text_twice_when_it_is_back():
+    """The log's numbers do not count what came from MySQL: resuming after the last of them doubled the text."""
+    first, second = asyncio.Event(), asyncio.Event()
+    ai = ScriptedAI("one ", "two ", first, "three ", second, "four", Finish("stop"))
+    world = World(MemoryChats(), ai=ai, checkpoint_seconds=0.01, away_seconds=0.05)
+    chat_id = await world.new_chat()
+    owner, task = await world.begin(chat_id)
+    watcher = Client()
+    watching = asyncio.create_task((await world.watch(chat_id)).run(watcher))
+    await watcher.has(3)
+    assert watcher.last_number == 3
+    world.live.is_away = True
+    first.set()
+    await until(lambda: watcher.text == "one two three ")
+    watching.cancel()
+    await asyncio.wait([watching])
+    world.live.is_away = False
+    second.set()
+    await task
+    await go_on(world, chat_id, watcher)
+    assert (watcher.text, watcher.done) == (owner.text, owner.done)
+
+
+async def test_who_was_cut_in_a_replay_while_redis_was_away_gets_all_of_it_when_it_is_back(world):
+    chat_id = await world.new_chat()
+    whole = await world.ask(chat_id)
+    client = Client()
+    client(whole.events[:3])
+    world.live.is_away = True
+    replayed = await follow(world, chat_id, message_id=whole.start["messageId"], after=client.last_number)
+    client(replayed.events[:1], replayed.has_ids[0])
+    client(replayed.events[1:2], False)
+    world.live.is_away = False
+    await go_on(world, chat_id, client)
+    assert (client.text, client.done) == (whole.text, whole.done)
+
+
+async def test_a_checkpoint_that_comes_late_doubles_nothing():
+    """Found by an adversarial reader: a shorter text became what the next one was compared with."""
+    world = World(MemoryChats(), ai=ScriptedAI(), checkpoint_seconds=60)
+    end = asyncio.Event()
+    world.ai.script = ["abcdef", end, Finish("stop")]
+    world.live.is_away = True
+    chat_id = await world.new_chat()
+    owner, task = await world.begin(chat_id)
+    await owner.has(2)
+    generation = world.live.lines[0]
+    token = (await world.chats.find_answer(chat_id, owner.start["messageId"])).owner_token
+    watcher = Client()
+    watching = asyncio.create_task((await world.watch(chat_id)).run(watcher))
+    for text, reasoning in (("abc", "hm"), ("a", ""), ("abcd", "hm!")):
+        partial = Answer(generation.answer.identity)
+        partial.begin()
+        partial.say(text)
+        if reasoning:
+            partial.reason(reasoning)
+        await world.chats.checkpoint(partial, token, world.clock())
+        world.chats.asked = 0
+        await until(lambda: world.chats.asked >= 2)
+    assert watcher.text == "abcd"
+    watching.cancel()
+    await asyncio.wait([watching])
+    end.set()
+    await task

@@ -93,6 +93,7 @@ def test_a_malformed_or_repeated_id_in_the_query_is_refused_by_name(query):
         (f"{ID}:1", LastEventId(ID, 1)),
         (f"{ID.upper()}:9999999999", LastEventId(ID, 9_999_999_999)),
         (f"{ID}:done", LastEventId(ID, "done")),
+        (f"{ID}:start", LastEventId(ID, 0)),
         ("", None),
     ],
 )
@@ -118,6 +119,7 @@ BAD_EVENT_IDS = [
     f"{ID}:-1",
     f"{ID}:1.5",
     f"{ID}:Done",
+    f"{ID}:Start",
     f"{ID}:12345678901",
     f"{ID}:1,{ID}:2",
     f"x{ID[1:]}:1",
@@ -149,7 +151,7 @@ def test_a_repeated_last_event_id_is_refused(request_):
 
 
 latin1 = st.text(st.characters(max_codepoint=255), max_size=60)
-near_event_ids = st.from_regex(r"[0-9a-fA-F-]{36}:(done|[0-9]{1,12})", fullmatch=True)
+near_event_ids = st.from_regex(r"[0-9a-fA-F-]{36}:(done|start|[0-9]{1,12})", fullmatch=True)
 
 
 @given(header=st.none() | latin1 | near_event_ids, query=latin1 | near_event_ids.map(lambda it: f"lastEventId={it}"))
@@ -162,7 +164,7 @@ def test_whatever_is_sent_the_last_event_id_is_well_formed_or_refused(header, qu
         assert error.status == 400
         assert error.detail.isprintable() and error.detail.isascii() and len(error.detail) < 200
     else:
-        assert found is None or found.number == "done" or 1 <= found.number < 10**10
+        assert found is None or found.number == "done" or 0 <= found.number < 10**10
 
 
 async def test_a_body_in_pieces_is_joined():

@@ -41,9 +41,9 @@ def growth(stored: StoredAnswer, text: str, reasoning: str) -> list[Event]:
     return [answer.reason(piece) for piece in _pieces(thought)] + [answer.say(piece) for piece in _pieces(said)]
 
 
-def start(stored: StoredAnswer) -> Event:
-    """Return the `start` event of an answer that may still be running."""
-    return Answer(stored.identity).begin()
+def start_afresh(stored: StoredAnswer) -> Event:
+    """Return a `start` numbered 0: who comes back with its id gets everything, not what followed an older one."""
+    return Answer(stored.identity).begin()._replace(number=0)
 
 
 class Logged(NamedTuple):

@@ -168,4 +168,7 @@ def buffered(app: Starlette) -> Any:
     """Return `app` as a Lambda handler that answers in one piece."""
     from mangum import Mangum  # here, because the function that streams pays nothing for it
 
-    return Mangum(app, lifespan="off", text_mime_types=["text/", "application/json", MEDIA_TYPE])
+    from chat.web.function_url import FunctionUrl
+
+    text_types = ["text/", "application/json", MEDIA_TYPE]
+    return Mangum(app, lifespan="off", custom_handlers=[FunctionUrl], text_mime_types=text_types)

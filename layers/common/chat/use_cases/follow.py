@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from chat.errors import StorageUnavailable
 from chat.model import StoredAnswer
 from chat.ports import Chats, Journal, Live, LogPage
-from chat.replay import growth, join, last_events, replay, start
+from chat.replay import growth, join, last_events, replay, start_afresh
 from chat.use_cases.reap import Reap
 from chat.use_cases.stream import Deliver
 
@@ -76,6 +76,7 @@ class Following:
         self._stored = stored
         self._is_resumed = after is not None
         self._position = after or 0
+        self._is_away = False
         self._deliver: Deliver = lambda events, with_ids: None
 
     @property
@@ -117,13 +118,19 @@ class Following:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _follow_rows(self) -> None:
-        """Deliver what the checkpoints hold, and the rest when the answer has ended; without ids, from `start`."""
+        """Deliver what the checkpoints hold, and the rest when the answer has ended; from `start`, without other ids.
+
+        A checkpoint may come late, with less than the one before it: what has been delivered stays.
+        """
         self._case.journal.fallback("follow_from_mysql", self.message_id)
         text, reasoning = "", ""
-        self._deliver([start(self._stored)], False)
+        self._deliver([start_afresh(self._stored)], True)
         while self._stored.is_active:
             self._deliver(growth(self._stored, text, reasoning), False)
-            text, reasoning = self._stored.text, self._stored.reasoning
+            if self._stored.text.startswith(text):
+                text = self._stored.text
+            if self._stored.reasoning.startswith(reasoning):
+                reasoning = self._stored.reasoning
             await asyncio.sleep(self._case.silence_seconds)
             await self._ask()
         if self._stored.text.startswith(text) and self._stored.reasoning.startswith(reasoning):
@@ -131,14 +138,17 @@ class Following:
             self._deliver([event for event in replay(self._stored) if event.name == "sources"], False)
             self._deliver(last_events(self._stored, 1), False)
         else:
-            self._replay()
+            self._replay(may_come_back=True)
 
     async def _read(self) -> LogPage | None:
         who = self._stored.identity
         try:
-            return await self._case.live.read_log(who.chat_id, who.message_id, self._position)
+            page = await self._case.live.read_log(who.chat_id, who.message_id, self._position)
         except StorageUnavailable:
+            self._is_away = True
             return None
+        self._is_away = False
+        return page
 
     async def _ask(self) -> None:
         """Look at MySQL, which says whether the answer has ended; keeps what is known while MySQL is away."""
@@ -160,7 +170,10 @@ class Following:
             if has_all and len(logged.sources) == len(stored.sources):
                 self._deliver(last_events(self._stored, position + 1), True)
                 return
-        self._replay()
+        self._replay(may_come_back=self._is_away)
 
-    def _replay(self) -> None:
-        self._deliver(replay(self._stored), False)
+    def _replay(self, may_come_back: bool = False) -> None:
+        """Deliver all of it from MySQL, after a `start` that outdates older ids if the log `may_come_back`."""
+        if may_come_back:
+            self._deliver([start_afresh(self._stored)], True)
+        self._deliver(replay(self._stored)[int(may_come_back) :], False)

@@ -35,7 +35,7 @@ from chat.model import (
     new_id,
 )
 from chat.ports import AI, Chats, Finish, Journal, Limits, Live, LiveAnswer, Piece, Reasoning, Sources, Text
-from chat.replay import replay
+from chat.replay import replay, start_afresh
 from chat.trace import tracing
 from chat.use_cases.reap import CHECKPOINT_SECONDS, Reap
 
@@ -336,7 +336,8 @@ class Generation:
         final = FinalRecord(ending, answer.text, answer.reasoning, answer.sources, usage, self._case.now())
         is_saved, theirs = await self._store(final)
         if theirs is not None:
-            self._deliver(replay(theirs), False)
+            self._deliver([start_afresh(theirs)], True)
+            self._deliver(replay(theirs)[1:], False)
         else:
             last = answer.end(ending, usage, is_saved)
             # Begun together, they share a round trip.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -151,6 +152,7 @@ def cancel_routes(service: Service, cancel: CancelAnswer) -> list[Route]:
 def _route(path: str, endpoint: Endpoint, method: str) -> Route:
     route = Route(path, endpoint, methods=[method])
     route.methods = {method}  # without the HEAD that Starlette adds: here it would stream an answer to nobody
+    route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")  # `$` allows a line feed after it
     return route
 
 

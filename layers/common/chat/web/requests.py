@@ -16,11 +16,14 @@ from chat.model import canonical_uuid, is_name
 
 _NAME_FORM = "1 to 128 characters of A-Z a-z 0-9 . _ : @ -"
 _KEY = re.compile(r"[ -+\--~]{1,200}")
-_EVENT_ID = re.compile(r"([^:]{36}):(done|[1-9][0-9]{0,9})")
+_EVENT_ID = re.compile(r"([^:]{36}):(done|start|[1-9][0-9]{0,9})")
 
 
 class LastEventId(NamedTuple):
-    """The event that a client saw last; its `number` is `done` when that was the answer's end."""
+    """The event that a client saw last.
+
+    `number` is `done` when that was the answer's end, and 0 when it was a `start` that outdated all before it.
+    """
 
     message_id: str
     number: int | Literal["done"]
@@ -112,8 +115,12 @@ def last_event_id(request: Request) -> LastEventId | None:
     match = _EVENT_ID.fullmatch(value)
     message_id = canonical_uuid(match[1]) if match else None
     if match is None or message_id is None:
-        raise InvalidRequest(f"{name} must be the id of an event: <messageId>:<number> or <messageId>:done, sent once.")
-    return LastEventId(message_id, "done" if match[2] == "done" else int(match[2]))
+        raise InvalidRequest(
+            f"{name} must be an event's id, sent once: <messageId>:<number>, <messageId>:start or <messageId>:done."
+        )
+    if match[2] == "done":
+        return LastEventId(message_id, "done")
+    return LastEventId(message_id, 0 if match[2] == "start" else int(match[2]))
 
 
 def _query(request: Request, name: str) -> str | None:

@@ -17,10 +17,13 @@ from chat.ports import Finish, Piece, Reasoning, Sources, Text
 _WEB_ADDRESS = re.compile(r"https?://[^\s\x00-\x20\x7f\ud800-\udfff]+", re.IGNORECASE)
 _MOST_ADDRESS_CHARS = 2048
 _MOST_TITLE_CHARS = 500
+_MOST_REASON_CHARS = 64
 _MOST_TOKENS = 1 << 31
 _REASONING = ("reasoning_content", "reasoning")
+_TEXT = ("content", "refusal")
+"""A refusal is what the model says instead of an answer."""
 _FURTHER_MEMBERS = ("error", "usage", "citations", "search_results")
-_FURTHER_PARTS = (*_REASONING, "annotations")
+_FURTHER_PARTS = (*_REASONING, "refusal", "annotations")
 _NOTHING: dict[str, Any] = {}
 
 
@@ -57,7 +60,7 @@ class ChunkReader:
         if reason and isinstance(reason, str) and not self.is_finished:
             self.is_finished = True
             self.flush(pieces)
-            pieces.append(Finish(_mend(reason)))
+            pieces.append(Finish(_mend(reason[:_MOST_REASON_CHARS])))
         usage = chunk.get("usage")
         if usage:
             self._count(usage, pieces)
@@ -78,14 +81,32 @@ class ChunkReader:
         for name in _REASONING:
             reasoning = delta.get(name)
             if reasoning and isinstance(reasoning, str):
-                if reasoning := self._reasoning.add(reasoning):
-                    pieces.append(Reasoning(reasoning))
+                self._think(reasoning, pieces)
                 break  # services in transition send both, with the same words
-        content = delta.get("content")
-        if content and isinstance(content, str):
-            self.say(content, pieces)
+        for name in _TEXT:
+            content = delta.get(name)
+            if content and isinstance(content, str):
+                self.say(content, pieces)
+            elif content and isinstance(content, list):
+                self._read_parts(content, pieces)
         if "annotations" in delta:
             self._cite([_citation(entry) for entry in _listed(delta, "annotations")], pieces)
+
+    def _read_parts(self, parts: list[Any], pieces: list[Piece]) -> None:
+        for part in parts:
+            if not isinstance(part, dict):
+                continue
+            text, thoughts = part.get("text") or part.get("refusal"), part.get("thinking")
+            if text and isinstance(text, str):
+                self.say(text, pieces)
+            for thought in thoughts if isinstance(thoughts, list) else [{"text": thoughts}]:
+                said = thought.get("text") if isinstance(thought, dict) else None
+                if said and isinstance(said, str):
+                    self._think(said, pieces)
+
+    def _think(self, text: str, pieces: list[Piece]) -> None:
+        if text := self._reasoning.add(text):
+            pieces.append(Reasoning(text))
 
     def _cite(self, entries: list[object], pieces: list[Piece]) -> None:
         new = []

@@ -6,6 +6,7 @@ Waits for replies are bounded by those who wait. Source: Redis serialization pro
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -51,6 +52,7 @@ class Login:
         self._address = read_address(url.reveal())
         self._ask_again = ask_again
         self._was_refused = False
+        self._tls: tuple[Address, ssl.SSLContext | None] | None = None
 
     def refuse(self) -> None:
         """Hear that the server refused the login; the next connection uses a new one if there is one."""
@@ -63,6 +65,12 @@ class Login:
                 with suppress(ValueError):  # what is kept there now is no address: the refusal stays
                     self._address = read_address(found)
         return self._address
+
+    def tls(self, address: Address) -> ssl.SSLContext | None:
+        """Return how TLS verifies at `address`. Made once: reading certificates keeps all streams waiting for 30 ms."""
+        if self._tls is None or self._tls[0] != address:
+            self._tls = (address, address.tls())
+        return self._tls[1]
 
 
 class Connection:
@@ -89,7 +97,8 @@ class Connection:
         if address.path is not None:
             _, self._link = await loop.create_unix_connection(Link, address.path)
         else:
-            _, self._link = await loop.create_connection(Link, address.host, address.port, ssl=address.tls())
+            tls = self._login.tls(address)
+            _, self._link = await loop.create_connection(Link, address.host, address.port, ssl=tls)
         try:
             await self._introduce(address)
         except BaseException:

@@ -26,6 +26,8 @@ TRIM_SECONDS = 60.0
 REFUSED_SECONDS = 1.0
 """How long nothing is logged after Redis refused it, being out of memory: what it refused is sent once more."""
 INTENT_SECONDS = 60
+MOST_EVENTS = 1000
+"""In one append, while the answer runs: what an outage has heaped up must not keep all streams waiting at once."""
 
 RELEASE = """
 redis.call('DEL', KEYS[1])
@@ -193,14 +195,14 @@ class RedisLiveAnswer:
     async def conclude(self) -> None:
         self._live.beat.drop(self)
         who = self._answer.identity
-        commands = [command for command, _ in self._append_commands()]
+        commands = [command for command, _ in self._append_commands(len(self._answer.events))]
         commands.append(("EVAL", RELEASE, 2, self._lease, self._session, who.message_id))
         commands.append(("ZREM", keys.ACTIVE, who.message_id))
         try:
             replies = await self._live.pipe.run(*commands)
             if replies[0] is None:  # the log was lost since the last beat
                 self._logged, self._is_log_begun = 0, False
-                await self._live.pipe.run(*[command for command, _ in self._append_commands()])
+                await self._live.pipe.run(*[command for command, _ in self._append_commands(len(self._answer.events))])
         except RedisAway:
             pass  # followers look at MySQL
 
@@ -220,7 +222,7 @@ class RedisLiveAnswer:
 
     def _wanted(self, now: float) -> Iterator[tuple[Command, Callable[[Any], None]]]:
         if now >= self._next_append:
-            yield from self._append_commands()
+            yield from self._append_commands(MOST_EVENTS)
         if now >= self._next_poll:
             self._next_poll = now + POLL_SECONDS
             yield self._poll_command(), self._heard_poll
@@ -235,8 +237,8 @@ class RedisLiveAnswer:
             for command in self._live.trim(now):
                 yield command, _ignore
 
-    def _append_commands(self) -> Iterator[tuple[Command, Callable[[Any], None]]]:
-        new = self._answer.events[self._logged :]
+    def _append_commands(self, most: int) -> Iterator[tuple[Command, Callable[[Any], None]]]:
+        new = self._answer.events[self._logged : self._logged + most]
         if not new:
             return
         self._appending = self._logged + len(new)
