@@ -440,6 +440,21 @@ class TestFind:
         assert await chats.find_answer(other, sent.identity.message_id) is None
         assert await chats.find_answer_to(other, sent.identity.user_message_id) is None
 
+    async def test_a_message_that_came_before_is_found_by_its_content(self, chats):
+        sent = await exchange(chats, await new_chat(chats), "question", final("", Status.FAILED))
+        who = sent.identity
+        last = await exchange(chats, who.chat_id, "question", final("yes"), who.user_message_id)
+        found = await chats.find_sent(who.chat_id, sent.user_id, who.user_message_id, "question")
+        assert found is not None
+        assert (found.identity, found.text) == (last.identity, "yes")
+        assert await chats.find_sent(who.chat_id, sent.user_id, new_id(), "question") is None
+        for message_id, content in ((who.user_message_id, "Question"), (who.message_id, ""), (who.message_id, "yes")):
+            with pytest.raises(IdempotencyConflict):
+                await chats.find_sent(who.chat_id, sent.user_id, message_id, content)
+        for chat_id, user_id in ((who.chat_id, "somebody else"), (new_id(), sent.user_id)):
+            with pytest.raises(ChatNotFound):
+                await chats.find_sent(chat_id, user_id, who.user_message_id, "question")
+
     async def test_the_newest_answer_to_a_message_is_found(self, chats):
         sent = await exchange(chats, await new_chat(chats), "question", final("", Status.FAILED))
         chat_id, message_id = sent.identity.chat_id, sent.identity.user_message_id

@@ -7,27 +7,33 @@ import pytest
 from redis.asyncio import Redis
 
 from chat.adapters.redis import keys
+from chat.adapters.redis.beat import Beat
 from chat.adapters.redis.connection import opener
 from chat.adapters.redis.limits import RedisLimits
 from chat.adapters.redis.pipe import Pipe
 from chat.errors import RateLimited
 from chat.model import new_id
+from chat.ports import Attempt
 from chat.settings import LimitSettings, Secret
+from tests.kit.proxy import Proxy
+from tests.kit.waiting import until
 
 
 @asynccontextmanager
-async def limited(url: str, active: int = 0, minute: int = 0, tokens: int = 0, away: list | None = None):
+async def limited(
+    url: str, active: int = 0, minute: int = 0, tokens: int = 0, away: list | None = None, place_seconds: float = 30
+):
     pipe = Pipe(opener(Secret(url)))
     note = (lambda: away.append(1)) if away is not None else (lambda: None)
     try:
-        yield RedisLimits(pipe, LimitSettings(active, minute, tokens), note)
+        yield RedisLimits(pipe, Beat(pipe), LimitSettings(active, minute, tokens), note, place_seconds)
     finally:
         await pipe.close()
 
 
-async def admitted(limits: RedisLimits, user: str, member: str, tokens: int = 0) -> bool:
+async def admitted(limits: RedisLimits, user: str, message: str, tokens: int = 0, attempt: str = "1") -> bool:
     try:
-        await limits.admit(user, member, 60, tokens)
+        await limits.admit(Attempt(user, message, attempt), tokens)
     except RateLimited:
         return False
     return True
@@ -45,20 +51,71 @@ async def test_a_place_given_back_is_free_again(redis_url):
         user = new_id()
         assert await admitted(limits, user, "a")
         assert not await admitted(limits, user, "b")
-        await limits.settle(user, "a", 0)
+        await limits.settle(Attempt(user, "a", "1"), 0, True)
         assert await admitted(limits, user, "b")
 
 
-async def test_the_same_message_takes_one_place_and_counts_once(redis_url):
+async def test_attempts_at_one_message_take_one_place_and_count_once(redis_url):
     async with limited(redis_url, active=1, minute=2) as limits:
         user = new_id()
-        for _ in range(5):
-            assert await admitted(limits, user, "a")
-        await limits.settle(user, "a", 0)
+        for number in range(5):
+            assert await admitted(limits, user, "a", attempt=str(number))
+            assert not await admitted(limits, user, "b")
+        for number in range(5):
+            assert not await admitted(limits, user, "b")
+            await limits.settle(Attempt(user, "a", str(number)), 0, True)
         assert await admitted(limits, user, "b")
-        await limits.settle(user, "b", 0)
+        await limits.settle(Attempt(user, "b", "1"), 0, True)
         assert not await admitted(limits, user, "c")
-        assert await admitted(limits, user, "a")
+
+
+async def test_an_attempt_gives_back_nothing_of_another(redis_url):
+    """Found by an adversarial reader: a resend that failed gave back the running answer's place and reservation."""
+    async with limited(redis_url, active=1, tokens=100) as limits:
+        user = new_id()
+        assert await admitted(limits, user, "a", 40)
+        assert await admitted(limits, user, "a", 40, attempt="2")
+        await limits.settle(Attempt(user, "a", "2"), 0, False)
+        assert not await admitted(limits, user, "b")
+        client = Redis.from_url(redis_url)
+        assert int(await client.hget(keys.limit(user, "tokens"), "total")) == 40
+        await client.aclose()
+
+
+async def test_a_retry_counts_again_and_an_attempt_that_started_nothing_does_not(redis_url):
+    async with limited(redis_url, minute=2) as limits:
+        user = new_id()
+        for number in range(5):
+            assert await admitted(limits, user, "replayed", attempt=str(number))
+            await limits.settle(Attempt(user, "replayed", str(number)), 0, False)
+        for number in range(2):
+            assert await admitted(limits, user, "failing", attempt=str(number))
+            await limits.settle(Attempt(user, "failing", str(number)), 0, True)
+        assert not await admitted(limits, user, "failing", attempt="2")
+
+
+async def test_what_could_not_be_given_back_is_when_redis_is_back(redis_url):
+    """Found by an adversarial reader: the places were kept for 15 minutes, the reservations for the day."""
+    async with Proxy(redis_url) as proxy, limited(proxy.url, active=2, minute=9, tokens=100) as limits:
+        user = new_id()
+        assert await admitted(limits, user, "a", 40)
+        assert await admitted(limits, user, "b", 40)
+        proxy.refuse()
+        await limits.settle(Attempt(user, "a", "1"), 7, True)
+        await limits.settle(Attempt(user, "b", "1"), 0, False)
+        proxy.accept()
+
+        async def is_back() -> bool:
+            await limits.settle(Attempt(new_id(), "another", "1"), 0, True)
+            client = Redis.from_url(redis_url)
+            total = int(await client.hget(keys.limit(user, "tokens"), "total"))
+            places = await client.zcard(keys.limit(user, "active"))
+            minute = await client.zcard(keys.limit(user, "minute"))
+            await client.aclose()
+            return (total, places, minute) == (7, 0, 1)
+
+        await until(is_back)
+        assert await admitted(limits, user, "c", 40)
 
 
 async def test_users_do_not_count_for_each_other(redis_url):
@@ -72,7 +129,7 @@ async def test_messages_per_minute_say_when_to_come_back(redis_url):
         user = new_id()
         assert sum(await asyncio.gather(*(admitted(limits, user, f"m{n}") for n in range(100)))) == 3
         with pytest.raises(RateLimited) as caught:
-            await limits.admit(user, "late", 60, 0)
+            await limits.admit(Attempt(user, "late", "1"), 0)
         assert 1 <= caught.value.retry_after_seconds <= 60
 
 
@@ -93,8 +150,8 @@ async def test_tokens_are_reserved_at_the_start_and_replaced_by_the_ones_used(re
         user = new_id()
         assert sum(await asyncio.gather(*(admitted(limits, user, f"m{n}", 40) for n in range(100)))) == 3
         for n in range(100):
-            await limits.settle(user, f"m{n}", 10)
-            await limits.settle(user, f"m{n}", 10)  # repeated
+            await limits.settle(Attempt(user, f"m{n}", "1"), 10, True)
+            await limits.settle(Attempt(user, f"m{n}", "1"), 10, True)  # repeated
         client = Redis.from_url(redis_url)
         assert int(await client.hget(keys.limit(user, "tokens"), "total")) == 30
         assert await admitted(limits, user, "next", 40)
@@ -110,22 +167,49 @@ async def test_yesterdays_tokens_do_not_count(redis_url):
         key = keys.limit(user, "tokens")
         await client.hset(key, "day", int(await client.hget(key, "day")) - 1)
         assert await admitted(limits, user, "b", 1)
-        await limits.settle(user, "a", 50)  # reserved yesterday
+        await limits.settle(Attempt(user, "a", "1"), 50, True)  # reserved yesterday
         assert int(await client.hget(key, "total")) == 1
         await client.aclose()
 
 
 async def test_places_of_the_dead_expire(redis_url):
-    async with limited(redis_url, active=1) as limits:
+    async with limited(redis_url, active=1, place_seconds=0) as dead, limited(redis_url, active=1) as limits:
         user = new_id()
-        await limits.admit(user, "dead", 0, 0)
+        await dead.admit(Attempt(user, "a", "1"), 0)
         assert await admitted(limits, user, "b")
+        await dead.settle(Attempt(user, "a", "1"), 0, True)
+
+
+async def test_places_of_the_living_do_not(redis_url):
+    async with limited(redis_url, active=2, place_seconds=3) as limits:
+        user = new_id()
+        client = Redis.from_url(redis_url)
+
+        async def kept_until() -> list[float]:
+            return [until for _, until in await client.zrange(keys.limit(user, "active"), 0, -1, withscores=True)]
+
+        before = asyncio.all_tasks()
+        assert await admitted(limits, user, "a")
+        assert await admitted(limits, user, "b")
+        first = await kept_until()
+        await until(lambda: later(kept_until, first[-1]))
+        await limits.settle(Attempt(user, "a", "1"), 0, True)
+        await limits.settle(Attempt(user, "b", "1"), 0, True)
+        assert await kept_until() == []
+        assert asyncio.all_tasks() == before
+        await client.aclose()
+
+
+async def later(kept_until, moment: float) -> bool:
+    found = await kept_until()
+    assert len(found) == 2
+    return min(found) > moment
 
 
 async def test_every_key_expires(redis_url):
     async with limited(redis_url, active=1, minute=1, tokens=1) as limits:
         user = new_id()
-        await limits.admit(user, "a", 60, 1)
+        await limits.admit(Attempt(user, "a", "1"), 1)
         client = Redis.from_url(redis_url)
         for what, most in (("active", 7200), ("minute", 120), ("tokens", 172_800)):
             assert 0 < await client.ttl(keys.limit(user, what)) <= most
@@ -135,8 +219,8 @@ async def test_every_key_expires(redis_url):
 async def test_zero_is_off_and_asks_nothing():
     async with limited("redis://127.0.0.1:1") as limits:
         for n in range(200):
-            await limits.admit("user", f"m{n}", 60, 10**9)
-            await limits.settle("user", f"m{n}", 10**9)
+            await limits.admit(Attempt("user", f"m{n}", "1"), 10**9)
+            await limits.settle(Attempt("user", f"m{n}", "1"), 10**9, True)
 
 
 async def test_with_redis_away_everything_passes_and_that_is_noted():
@@ -144,5 +228,5 @@ async def test_with_redis_away_everything_passes_and_that_is_noted():
     async with limited("redis://127.0.0.1:1", active=1, minute=1, tokens=1, away=away) as limits:
         for n in range(3):
             assert await admitted(limits, "user", f"m{n}", 5)
-        await limits.settle("user", "m0", 5)
+        await limits.settle(Attempt("user", "m0", "1"), 5, True)
     assert len(away) == 3

@@ -37,7 +37,7 @@ async def test_no_delta_asks_redis_or_mysql(deltas, database_url):
     event.listen(engine, "before_cursor_execute", lambda _c, _u, statement, *_: statements.append(statement))
     with own_server() as server:
         live = RedisLive(opener(Secret(server.url)), 7200)
-        limits = RedisLimits(live.pipe, LimitSettings(8, 60, 10**6))
+        limits = RedisLimits(live.pipe, live.beat, LimitSettings(8, 60, 10**6))
         ai = FlatOut(*[Text(f"{n} ") for n in range(deltas)], Finish("stop"))
         world = World(SqlChats(engine), live, ai, limits)
         client = Redis.from_url(server.url)

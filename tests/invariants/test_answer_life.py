@@ -143,13 +143,18 @@ class Known:
         return safe[-1] if safe else ""
 
 
+Seen = list[tuple[Event, bool]]
+"""Events in the order in which a client received them, and whether each had an id."""
+
+
 class Watcher:
     """One client: what it has received, and whether it stays to the end."""
 
     def __init__(self, life: "Life", known: Known, service: "Service", is_owners: bool = False) -> None:
         self.life, self.known, self.service, self.is_owners = life, known, service, is_owners
-        self.numbered: list[Event] = []
-        """Events with ids since the last `start`."""
+        self.seen: Seen = []
+        self.last_id: int | None = None
+        """The number in the last id that came; it stays when events without ids follow, also after a `start`."""
         self.text = ""
         self.has_left = False
         self.done: dict | None = None
@@ -159,23 +164,22 @@ class Watcher:
             if self.has_left:
                 return
             self.life.expect(self.done is None, "an event after `done`")
-            self.take(event)
-            if not with_ids:
-                self.numbered = []
-            elif event.name != "done":
-                self.numbered.append(event)
-                self.life.expect(event.number == len(self.numbered), "a gap, or a repeat")
+            self.take(event, with_ids)
 
-    def resumes(self, events: list[Event]) -> None:
+    def resumes(self, seen: "Seen") -> None:
         """Begin as a client that has these."""
-        for event in events:
-            self.take(event)
-            self.numbered.append(event)
+        for event, has_id in seen:
+            self.take(event, has_id)
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Event, has_id: bool) -> None:
+        self.seen.append((event, has_id))
+        if has_id and event.name != "done":
+            is_next = event.number in (0, 1) if event.name == "start" else event.number == (self.last_id or 0) + 1
+            self.life.expect(is_next, "a gap, or a repeat")
+            self.last_id = event.number
         if event.name == "start":
             self.life.expect(json.loads(event.data)["messageId"] == self.known.id, "another answer")
-            self.text, self.numbered = "", []
+            self.text = ""
         elif event.name == "":
             self.text += json.loads(event.data)["delta"]
             self.life.expect(self.known.said.startswith(self.text), "a text that the AI did not say")
@@ -474,21 +478,22 @@ class Life(RuleBasedStateMachine):
             known.is_due(self.now + SLACK_SECONDS)
 
     @precondition(lambda self: self.watchers)
-    @rule(which=whiches, watcher=whiches, after=st.none() | st.integers(0, 6), session=sessions)
+    @rule(which=whiches, watcher=whiches, after=st.none() | st.integers(0, 12), session=sessions)
     def watch(self, which: int, watcher: int, after: int | None, session: str) -> None:
         """Another device looks, or this one comes back with what it has."""
         known = latest(self.watchers, watcher)
-        had = known.numbered[:after] if after else []
-        self.look(which, known.known, session, had)
+        had = known.seen[:after] if after else []
+        has_all = any(event.name == "done" for event, _ in had)
+        self.look(which, known.known, session, [] if has_all else had)
 
-    def look(self, which: int, known: Known, session: str, had: list[Event]) -> None:
+    def look(self, which: int, known: Known, session: str, had: Seen) -> None:
         service = self.running(which)
         if service is None:
             return
         was_dead = known.owner.is_dead and known.owner.stood_still(self.now) > DEATH_SECONDS
 
         async def follow(service: Service):
-            wanted = Wanted(message_id=known.id, after=len(had) or None)
+            wanted = Wanted(message_id=known.id, after=next((e.number for e, has_id in reversed(had) if has_id), None))
             try:
                 following = await service.follow(known.identity.chat_id, USER, session, wanted)
             except StorageUnavailable:
@@ -697,7 +702,7 @@ class Life(RuleBasedStateMachine):
         # The places of the dead, and of what never had an owner, expire.
         left = [known for known in self.known.values() if known.owner.is_dead or known.task is None]
         for place in self.limits.places:
-            assert any(known.identity.user_message_id in place for known in left), "a place that was not given back"
+            assert any(known.identity.user_message_id in place.message for known in left), "a place that was not given back"
         assert all(line.process in self.dead for line in self.live.lines), "a line that was not closed"
 
     def close(self) -> None:

@@ -92,6 +92,13 @@ class MemoryChats:
         row = self.rows.get(chat_id)
         return row.newest_to(user_message_id) if row else None
 
+    async def find_sent(self, chat_id: str, user_id: str, user_message_id: str, content: str) -> StoredAnswer | None:
+        self._trip()
+        row = self._owned(chat_id, user_id)
+        if user_message_id in row.answers or row.questions.get(user_message_id, (0, content))[1] != content:
+            raise IdempotencyConflict("This userMessageId came before with other content.")
+        return row.newest_to(user_message_id)
+
     async def find_active(self, chat_id: str, session_id: str | None) -> StoredAnswer | None:
         self._trip()
         row = self.rows.get(chat_id)

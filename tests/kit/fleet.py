@@ -50,7 +50,7 @@ class Process(World):
         live = RedisLive(opener(Secret(stores.redis_url)), KEPT_SECONDS, lambda: notes.fallback("redis_away"))
         if subscription_url is not None:
             live.subscription = Subscription(opener(Secret(subscription_url)))
-        counted = RedisLimits(live.pipe, limits, lambda: notes.fallback("limits_off"))
+        counted = RedisLimits(live.pipe, live.beat, limits, lambda: notes.fallback("limits_off"))
         defaults = {"silence_seconds": 0.2, "away_seconds": 3, "journal": notes}
         super().__init__(SqlChats(self.engine), live, ai, counted, **defaults | more)
         self.user = f"user-{new_id()}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from chat.answer import Answer, Event
 from chat.errors import StorageUnavailable
 from chat.model import FinalRecord
-from chat.ports import LogPage, Vitals
+from chat.ports import Attempt, LogPage, Vitals
 
 
 class MemoryLive:
@@ -102,15 +102,18 @@ class NoLimits:
     """Lets everything pass and counts the places taken."""
 
     def __init__(self) -> None:
-        self.places: dict[str, int] = {}
-        self.spent: dict[str, int] = {}
+        self.places: dict[Attempt, int] = {}
+        self.spent: dict[Attempt, int] = {}
+        self.counted: list[str] = []
+        """The messages of those that have been given back and count all the same."""
 
-    async def admit(self, user_id: str, member: str, lifetime_seconds: int, tokens: int) -> None:
-        self.places[member] = tokens
+    async def admit(self, attempt: Attempt, tokens: int) -> None:
+        self.places[attempt] = tokens
 
-    async def settle(self, user_id: str, member: str, tokens: int) -> None:
-        if self.places.pop(member, None) is not None:
-            self.spent[member] = tokens
+    async def settle(self, attempt: Attempt, tokens: int, is_counted: bool) -> None:
+        if self.places.pop(attempt, None) is not None:
+            self.spent[attempt] = tokens
+            self.counted += [attempt.message] * is_counted
 
 
 class Notes:

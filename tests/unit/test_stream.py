@@ -22,6 +22,7 @@ from chat.use_cases.stream import MOST_CHARACTERS
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
 from tests.kit.live import MemoryLive, NoLimits
+from tests.kit.waiting import until
 from tests.kit.world import Client, World, kill
 
 
@@ -41,6 +42,10 @@ class FaultyChats(MemoryChats):
     async def open_answer(self, *args, **more):
         self._check("open_answer")
         return await super().open_answer(*args, **more)
+
+    async def find_sent(self, *args):
+        self._check("find_sent")
+        return await super().find_sent(*args)
 
     async def finish(self, *args, **more):
         self._check("finish")
@@ -311,6 +316,91 @@ async def test_a_refused_place_starts_nothing(chats):
     with pytest.raises(RateLimited):
         await world.send(chat_id)
     assert "open_answer" not in chats.called
+
+
+class Closing(NoLimits):
+    """Lets everything pass until it `is_full`."""
+
+    is_full = False
+
+    async def admit(self, *args) -> None:
+        if self.is_full:
+            raise RateLimited("too many", 3)
+        await super().admit(*args)
+
+
+async def test_a_limit_keeps_no_message_from_the_answer_that_it_has(chats):
+    silence = asyncio.Event()
+    world = World(chats, ai=ScriptedAI("one ", silence, "two", Finish("stop")), limits=Closing())
+    chat_id, message = await world.new_chat(), new_id()
+    client, task = await world.begin(chat_id, message=message)
+    world.limits.is_full = True
+    again = asyncio.create_task(world.ask(chat_id, message=message))
+    silence.set()
+    await task
+    assert (await again).text == client.text
+    assert (await world.ask(chat_id, message=message)).done == client.done
+    with pytest.raises(IdempotencyConflict):
+        await world.send(chat_id, "something else", message=message)
+    for other in (new_id(), None):
+        with pytest.raises(RateLimited):
+            await world.send(chat_id, message=other)
+    chats.away.add("find_sent")
+    with pytest.raises(RateLimited):
+        await world.send(chat_id, message=message)
+    chats.away.clear()
+    world.user = "somebody else"
+    with pytest.raises(ChatNotFound):
+        await world.send(chat_id, message=message)
+    assert len(world.ai.calls) == 1
+
+
+async def test_a_limit_holds_for_the_retry_of_a_failed_answer(chats):
+    world = World(chats, ai=ScriptedAI(AnswerFailed(FailureCode.AI_ERROR)), limits=Closing())
+    chat_id, message = await world.new_chat(), new_id()
+    await world.ask(chat_id, message=message)
+    world.limits.is_full = True
+    with pytest.raises(RateLimited):
+        await world.send(chat_id, message=message)
+    assert len(world.ai.calls) == 1
+
+
+async def test_what_started_nothing_does_not_count_and_what_was_overtaken_does(chats):
+    world = World(chats, ai=ScriptedAI("x", asyncio.Event()))
+    chat_id, message = await world.new_chat(), new_id()
+    _, task = await world.begin(chat_id, message=message)
+    with pytest.raises(StreamInProgress):
+        await world.send(chat_id)
+    chats.away.add("open_answer")
+    with pytest.raises(StorageUnavailable):
+        await world.send(chat_id, message=message)
+    chats.away.clear()
+    assert len(world.limits.places) == 1
+    assert not world.limits.counted
+    await world.send(chat_id, message=message)
+    assert len(world.limits.places) == 1
+    assert world.limits.counted == [f"{chat_id}:{message}"]
+    await world.cancel(chat_id)
+    await task
+    assert world.limits.counted == [f"{chat_id}:{message}"] * 2
+    await world.send(chat_id, message=message)
+    assert world.limits.counted == [f"{chat_id}:{message}"] * 2
+    assert not world.limits.places
+
+
+async def test_who_waits_no_longer_for_a_place_gives_it_back(chats):
+    class Slow(NoLimits):
+        async def admit(self, *args) -> None:
+            await super().admit(*args)
+            await asyncio.Event().wait()
+
+    world = World(chats, limits=Slow())
+    chat_id = await world.new_chat()
+    sending = asyncio.create_task(world.send(chat_id))
+    await until(lambda: world.limits.places)
+    sending.cancel()
+    await asyncio.wait([sending])
+    assert not world.limits.places
 
 
 async def test_mysql_away_at_the_start_calls_no_ai(chats):

@@ -66,6 +66,15 @@ class Chats(Protocol):
         """Return the newest answer to this user message."""
         ...
 
+    async def find_sent(self, chat_id: str, user_id: str, user_message_id: str, content: str) -> StoredAnswer | None:
+        """Return the newest answer to a message that came before; None when it did not.
+
+        Raises:
+            ChatNotFound: unknown, or someone else's.
+            IdempotencyConflict: the user message id came before with other content.
+        """
+        ...
+
     async def find_active(self, chat_id: str, session_id: str | None) -> StoredAnswer | None:
         """Return the active answer of this session, or with None the newest active one of the chat."""
         ...
@@ -185,21 +194,35 @@ class Live(Protocol):
         ...
 
 
+class Attempt(NamedTuple):
+    """One of perhaps several attempts to have a message answered; each takes and gives back for itself."""
+
+    user_id: str
+    message: str
+    """Names the user's message, in all attempts alike."""
+    name: str
+    """Tells this attempt from the others; without a colon."""
+
+
 class Limits(Protocol):
     """Per-user limits. With Redis away they let everything pass."""
 
-    async def admit(self, user_id: str, member: str, lifetime_seconds: int, tokens: int) -> None:
-        """Count the message named `member`, take a place among the active answers and reserve `tokens`.
+    async def admit(self, attempt: Attempt, tokens: int) -> None:
+        """Count the message, take a place among the active answers and reserve `tokens`.
 
-        Repeating it changes nothing. The place frees itself after `lifetime_seconds`.
+        While another attempt at the same message has its place, nothing is refused, and the message counts once.
+        Repeating it changes nothing. A place becomes free by itself when its process is no longer heard of.
 
         Raises:
             RateLimited: a limit is reached; nothing was taken.
         """
         ...
 
-    async def settle(self, user_id: str, member: str, tokens: int) -> None:
-        """Give the place back and replace the reservation by the tokens really used; repeating it changes nothing."""
+    async def settle(self, attempt: Attempt, tokens: int, is_counted: bool) -> None:
+        """Give the place back and replace the reservation by the tokens really used; repeating it changes nothing.
+
+        Unless it `is_counted`, the message counts no longer among those of this minute.
+        """
         ...
 
 

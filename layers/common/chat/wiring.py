@@ -131,7 +131,8 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
         return Secret(key) if key else None
 
     budget = Budget(ai.context_tokens, ai.max_output_tokens, settings.deadline_margin_seconds)
-    limits = RedisLimits(stores.live.pipe, settings.limits, lambda: stores.journal.fallback("limits_off"))
+    live, journal = stores.live, stores.journal
+    limits = RedisLimits(live.pipe, live.beat, settings.limits, lambda: journal.fallback("limits_off"))
     stream = StreamAnswer(
         *(stores.chats, stores.live, limits, OpenAI(ai, client, renew_key)),
         *(stores.reap, stores.journal, budget, now),

@@ -8,7 +8,6 @@ End:    MySQL, then the end of the log, then `done`, then the release of lease, 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import secrets
 import time
@@ -34,7 +33,7 @@ from chat.model import (
     Usage,
     new_id,
 )
-from chat.ports import AI, Chats, Finish, Journal, Limits, Live, LiveAnswer, Piece, Reasoning, Sources, Text
+from chat.ports import AI, Attempt, Chats, Finish, Journal, Limits, Live, LiveAnswer, Piece, Reasoning, Sources, Text
 from chat.replay import replay, start_afresh
 from chat.trace import tracing
 from chat.use_cases.reap import CHECKPOINT_SECONDS, Reap
@@ -108,23 +107,45 @@ class StreamAnswer:
         """
         ends_at = asyncio.get_running_loop().time() + send.seconds_left
         user_message_id = send.user_message_id or new_id()
-        place = Place(self.limits, send.user_id, _member(send, user_message_id))
-        try:
-            await place.take(int(send.seconds_left) + 1, estimate_tokens(send.content) + self.budget.output_tokens)
-        except RateLimited as error:
-            self.journal.limited(send.chat_id, send.user_id, send.session_id, error.limit)
-            raise
+        place = Place(self.limits, Attempt(send.user_id, f"{send.chat_id}:{user_message_id}", secrets.token_hex(4)))
+        found: Generation | StoredAnswer | None = None
         try:
             async with asyncio.timeout_at(ends_at - self.budget.margin(send.seconds_left)):
-                found = await self._open(send, user_message_id, place, ends_at)
-        except BaseException as error:
-            await place.give_back(0)
-            if isinstance(error, TimeoutError):
-                raise StorageUnavailable from error
-            raise
-        if isinstance(found, StoredAnswer) and not found.is_active:  # else the place is its owner's
-            await place.give_back(0)
+                found = await self._take(place, send) or await self._open(send, user_message_id, place, ends_at)
+        except TimeoutError as error:
+            raise StorageUnavailable from error
+        finally:
+            if not isinstance(found, Generation):
+                # Who was overtaken by another attempt at the same message may have been counted for both.
+                await place.give_back(0, is_counted=found is not None and found.is_active)
         return found
+
+    async def _take(self, place: Place, send: Send) -> StoredAnswer | None:
+        """Take the place. Where a limit refuses it, return the answer that the message already has."""
+        try:
+            await place.take(estimate_tokens(send.content) + self.budget.output_tokens)
+        except RateLimited as error:
+            found = await self._answered(send)
+            if found is None:
+                self.journal.limited(send.chat_id, send.user_id, send.session_id, error.limit)
+                raise
+            return found
+        return None
+
+    async def _answered(self, send: Send) -> StoredAnswer | None:
+        """Return the answer that this message has and keeps: to follow it takes nothing that is limited.
+
+        Raises:
+            ChatNotFound, IdempotencyConflict: as without a limit.
+        """
+        if send.user_message_id is None:
+            return None
+        try:
+            found = await self.chats.find_sent(send.chat_id, send.user_id, send.user_message_id, send.content)
+        except StorageUnavailable:
+            return None
+        found = found and await self.reap(found)
+        return None if found is None or found.status.retryable else found
 
     async def _open(self, send: Send, user_message_id: str, place: Place, ends_at: float) -> Generation | StoredAnswer:
         for _ in range(ATTEMPTS):
@@ -142,28 +163,26 @@ class StreamAnswer:
         raise StorageUnavailable
 
 
-def _member(send: Send, user_message_id: str) -> str:
-    """Name the place. With the content: the same id with other content must not give back the place of the first."""
-    digest = hashlib.blake2b(send.content.encode(), digest_size=8).hexdigest()
-    return f"{send.chat_id}:{user_message_id}:{digest}"
-
-
 class Place:
-    """A user message's place within the limits."""
+    """An attempt's place within the limits."""
 
-    def __init__(self, limits: Limits, user_id: str, member: str) -> None:
-        self._limits, self._user_id, self._member = limits, user_id, member
+    def __init__(self, limits: Limits, attempt: Attempt) -> None:
+        self._limits, self._attempt = limits, attempt
         self._is_taken = False
 
-    async def take(self, lifetime_seconds: int, tokens: int) -> None:
-        await self._limits.admit(self._user_id, self._member, lifetime_seconds, tokens)
-        self._is_taken = True
+    async def take(self, tokens: int) -> None:
+        self._is_taken = True  # also if nobody waits for the reply
+        try:
+            await self._limits.admit(self._attempt, tokens)
+        except RateLimited:
+            self._is_taken = False
+            raise
 
-    async def give_back(self, tokens: int) -> None:
+    async def give_back(self, tokens: int, is_counted: bool = True) -> None:
         """Give it back, once."""
         if self._is_taken:
-            await self._limits.settle(self._user_id, self._member, tokens)
             self._is_taken = False
+            await self._limits.settle(self._attempt, tokens, is_counted)
 
 
 class Generation:

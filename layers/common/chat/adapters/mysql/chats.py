@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from chat.adapters.mysql import statements as say
 from chat.adapters.mysql.database import Database, transaction
-from chat.adapters.mysql.opening import open_answer
+from chat.adapters.mysql.opening import came_before, open_answer
 from chat.adapters.mysql.rows import chat_row, final_values, load_answer, source_rows
 from chat.answer import Answer
 from chat.errors import ChatNotFound, IdempotencyConflict
@@ -43,6 +43,18 @@ class SqlChats:
 
     async def find_answer_to(self, chat_id: str, user_message_id: str) -> StoredAnswer | None:
         return await self._find(say.ANSWER_TO, {"b_chat": chat_id, "b_question": user_message_id})
+
+    async def find_sent(self, chat_id: str, user_id: str, user_message_id: str, content: str) -> StoredAnswer | None:
+        own = {"b_chat": chat_id, "b_user": user_id}
+
+        def work(connection: Connection) -> StoredAnswer | None:
+            if connection.execute(say.OWN_CHAT, own).first() is None:
+                raise ChatNotFound
+            if not came_before(connection, chat_id, user_message_id, content):
+                return None
+            return load_answer(connection, say.ANSWER_TO, {"b_chat": chat_id, "b_question": user_message_id})
+
+        return await self._database.run(work)
 
     async def find_active(self, chat_id: str, session_id: str | None) -> StoredAnswer | None:
         if session_id is None:

@@ -90,16 +90,21 @@ def _sent_before(connection: Connection, opening: Opening) -> int | None:
     sent = {"b_chat": who.chat_id, "b_question": who.user_message_id, "b_session": who.session_id}
     standing = connection.execute(STANDING, sent).one()
     if standing.sent_seq is not None:
-        _must_be_the_same(connection, opening, standing)
+        came_before(connection, who.chat_id, who.user_message_id, opening.content)
     _must_be_free(standing)
     return cast("int | None", standing.sent_seq)
 
 
-def _must_be_the_same(connection: Connection, opening: Opening, standing: Loose) -> None:
-    who = opening.identity
-    content = connection.execute(CONTENT, {"b_chat": who.chat_id, "b_message": who.user_message_id}).scalar()
-    if standing.sent_reply_to is not None or content != opening.content:
+def came_before(connection: Connection, chat_id: str, user_message_id: str, content: str) -> bool:
+    """Tell whether the user's message is stored.
+
+    Raises:
+        IdempotencyConflict: it came with other content.
+    """
+    sent = connection.execute(CONTENT, {"b_chat": chat_id, "b_message": user_message_id}).first()
+    if sent is not None and (sent.reply_to is not None or sent.content != content):
         raise IdempotencyConflict("This userMessageId came before with other content: choose a new one.")
+    return sent is not None
 
 
 def _must_be_free(standing: Loose) -> None:

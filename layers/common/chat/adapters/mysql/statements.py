@@ -47,7 +47,7 @@ GIVE_ONE_BACK = update(chats).where(chats.c.id == _CHAT).values(next_seq=chats.c
 _SENT, _TOLD, _ACTIVE = messages.alias("sent"), messages.alias("told"), messages.alias("active")
 STANDING = (
     select(
-        *(_SENT.c.seq.label("sent_seq"), _SENT.c.reply_to.label("sent_reply_to")),
+        _SENT.c.seq.label("sent_seq"),
         *(_TOLD.c.id.label("told_id"), _TOLD.c.status.label("told_status")),
         _ACTIVE.c.id.label("active_id"),
     )
@@ -65,7 +65,7 @@ STANDING = (
 One join with OR reads the whole chat instead. Asked only when the keys have refused a message: three joins cost MySQL
 more than all else before COMMIT.
 """
-CONTENT = select(messages.c.content).where(_IS_MESSAGE)
+CONTENT = select(messages.c.content, messages.c.reply_to).where(_IS_MESSAGE)
 INSERT_MESSAGES = insert(messages)
 HISTORY_PAGE = (
     select(messages.c.seq, messages.c.id, messages.c.content, messages.c.status, messages.c.reply_to)
