@@ -38,7 +38,7 @@ from chat.ports import Finish
 from chat.settings import Secret
 from chat.use_cases.cancel import CancelAnswer, Cancelled, Cancelling, NotActive, Target
 from chat.use_cases.create import CreateChat
-from chat.use_cases.follow import FollowAnswer, Wanted
+from chat.use_cases.follow import AWAY_SECONDS, FollowAnswer, Wanted
 from chat.use_cases.reap import Reap
 from chat.use_cases.stream import Budget, Generation, Send, StreamAnswer
 from tests.kit import counts
@@ -507,6 +507,20 @@ class Life(RuleBasedStateMachine):
         (outcome,) = self.ask(service, follow)
         assert not (was_dead and outcome == "followed" and self.peek(known).is_active), "dead, and nobody's"
 
+    @precondition(lambda self: self.watchers and not self.redis.is_away)
+    @rule(which=whiches, watcher=whiches, session=sessions)
+    def is_cut_in_an_outage_of_redis(self, which: int, watcher: int, session: str) -> None:
+        """It is served from MySQL, loses its connection, and comes back when Redis is back."""
+        known = latest(self.watchers, watcher)
+        self.redis_fails("goes or comes")
+        self.feed(which, "c ", "d ")
+        self.pass_time(AWAY_SECONDS + CHECKPOINT_SECONDS + SLACK_SECONDS)
+        known.has_left = True
+        self.redis_fails("goes or comes")
+        self.pass_time(SLACK_SECONDS)
+        if not known.done:
+            self.look(which, known.known, session, known.seen)
+
     @precondition(lambda self: self.watchers)
     @rule(watcher=whiches)
     def leave(self, watcher: int) -> None:
@@ -702,7 +716,8 @@ class Life(RuleBasedStateMachine):
         # The places of the dead, and of what never had an owner, expire.
         left = [known for known in self.known.values() if known.owner.is_dead or known.task is None]
         for place in self.limits.places:
-            assert any(known.identity.user_message_id in place.message for known in left), "a place that was not given back"
+            message_id = place.message.rpartition(":")[2]
+            assert message_id in [known.identity.user_message_id for known in left], "a place that was not given back"
         assert all(line.process in self.dead for line in self.live.lines), "a line that was not closed"
 
     def close(self) -> None:
