@@ -194,7 +194,7 @@ class Stream:
             await asyncio.sleep(self._random.random() * within_seconds)
             view.reconnect()
             if from_start:
-                view.last_number = 0
+                view.last_id = ""
             await self._read(view, leave_after)
 
     async def _reached(self, view: View) -> None:

@@ -31,6 +31,8 @@ class View:
     thoughts: list[str] = field(default_factory=list)
     sources: list[dict[str, str]] = field(default_factory=list)
     done: dict[str, Any] | None = None
+    last_id: str = ""
+    """What a reconnecting client sends as Last-Event-ID; it stays when events without ids follow."""
     last_number: int = 0
     wrong: list[str] = field(default_factory=list)
     restarts: int = 0
@@ -45,11 +47,6 @@ class View:
     def text(self) -> str:
         return "".join(self.deltas)
 
-    @property
-    def last_id(self) -> str | None:
-        """What a reconnecting client sends as Last-Event-ID."""
-        return f"{self.message_id}:{self.last_number}" if self.last_number and self._has_ids else None
-
     def reconnect(self) -> None:
         """Note that what comes now comes through another connection."""
         self._resumes = True
@@ -57,6 +54,7 @@ class View:
     def take(self, event: Event) -> None:
         """Take the next event."""
         resumes, self._resumes = self._resumes, False
+        self.last_id = event.id or self.last_id
         if self.done is not None:
             self.wrong.append("a second done" if event.name == "done" else f"{event.name} after done")
             return
@@ -90,13 +88,13 @@ class View:
         self.message_id, self.user_message_id = event.data["messageId"], event.data["userMessageId"]
         self.deltas, self.times, self.thoughts, self.sources = [], [], [], []
         self.last_number, self._failure = 0, False
-        self._has_ids = bool(event.id) and event.id != f"{self.message_id}:start"
+        self._has_ids = event.id not in ("", f"{self.message_id}:start")
 
     def _count(self, event: Event) -> None:
         if not self.message_id:
             self.wrong.append(f"{event.name} before start")
         if not self._has_ids:
-            if event.id:
+            if event.id and event.name != "start":
                 self.wrong.append("an id in the middle of a replay without ids")
             return
         self.last_number += 1
