@@ -57,7 +57,7 @@ class Program:
                     start_new_session=True,
                 )
             except OSError as error:
-                raise StartFailed(f"{self.name} cannot be started: {error.strerror}: {error.filename}") from error
+                raise StartFailed(f"{self.name} cannot be started: {error.strerror}: {self.command[0]}") from error
         reaper.watch(process.pid)
         return process
 
