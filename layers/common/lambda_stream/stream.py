@@ -15,6 +15,9 @@ from lambda_stream.http11 import LAST_CHUNK, Head, chunk, last_chunk
 from lambda_stream.invocation import Invocation
 
 _BUFFER_BYTES = 64 * 1024
+OPEN_AFTER_SECONDS = 0.001
+"""Connecting holds the event loop up for a quarter of a millisecond: first the application asks others for what it
+needs, and the connection is opened while it waits for them."""
 
 
 class ResponseStream:
@@ -23,7 +26,8 @@ class ResponseStream:
     def __init__(self, api: RuntimeApi, invocation: Invocation) -> None:
         self._limits = api.limits
         self._head = api.response_head(invocation)
-        self._opening = asyncio.create_task(api.connect())
+        self._needed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._opening = asyncio.create_task(self._open(api))
         self._connection: Connection | None = None
         self._reply: asyncio.Task[Head] | None = None
         self._problem: Exception | None = None
@@ -45,6 +49,8 @@ class ResponseStream:
         Raises:
             ResponseClosed: the Runtime API cannot be reached.
         """
+        if not self._needed.done():
+            self._needed.set_result(None)
         try:
             return await asyncio.shield(self._opening)
         except RuntimeApiError as error:
@@ -125,6 +131,10 @@ class ResponseStream:
                 task.exception()  # seen
         if self._opening.done() and not self._opening.cancelled() and self._opening.exception() is None:
             self._opening.result().abort()
+
+    async def _open(self, api: RuntimeApi) -> Connection:
+        await asyncio.wait([self._needed], timeout=OPEN_AFTER_SECONDS)
+        return await api.connect()
 
     def _writable(self) -> Connection:
         if self._connection is None or self.is_broken:
