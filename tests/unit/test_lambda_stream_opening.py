@@ -35,6 +35,7 @@ def test_the_application_goes_first():
     async def scenario(loop):
         async with listening() as api:
             stream = ResponseStream(api, INVOCATION)
+            await loop.advance(0)  # the clock runs from when the application runs
             await loop.advance(OPEN_AFTER_SECONDS * 0.9)
             assert api.asked == 0
             await loop.advance(OPEN_AFTER_SECONDS * 0.2)
