@@ -267,7 +267,7 @@ MUTANTS = (
         "tests/integration/test_limits.py::test_places_of_the_living_do_not",
         f"{CHAT}/adapters/redis/limits.py",
         "if now >= at]",
-        "if now < at]",
+        "if now < 0]",
     ),
     Mutant(
         "limits: an attempt gives back nothing of another",
