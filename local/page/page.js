@@ -62,15 +62,14 @@ document.getElementById("new").addEventListener("click", startNewChat);
 function showAccount() {
   account.querySelector("[name=user]").value = memory.user;
   account.querySelector("[name=token]").value = memory.token;
-  account.returnValue = "";
   if (!account.open) account.showModal();
 }
 
 document.getElementById("open-account").addEventListener("click", showAccount);
 devices.addEventListener("unauthenticated", showAccount);
-document.getElementById("close-account").addEventListener("click", () => account.close("close"));
-account.addEventListener("close", async () => {
-  if (account.returnValue !== "save") return;
+document.getElementById("close-account").addEventListener("click", () => account.close());
+// At once, not when the dialog has told that it closed: nothing may be written meanwhile as who one was before.
+account.querySelector("form").addEventListener("submit", async () => {
   const user = account.querySelector("[name=user]").value.trim();
   const token = account.querySelector("[name=token]").value.trim();
   const isOther = user !== memory.user || Boolean(token) !== Boolean(memory.token);

@@ -476,6 +476,17 @@ async def test_a_token_takes_the_place_of_the_user_id(stub, page):
     assert "x-user-id" not in request.headers
 
 
+async def test_with_the_account_saved_nothing_can_be_written_as_the_one_before(page):
+    await page.locator("#open-account").click()
+    await page.locator("[name=user]").fill("someone-else")
+    left = await page.evaluate("""() => {
+        document.querySelector("#account form").requestSubmit();
+        return document.querySelectorAll("textarea").length;
+    }""")
+    assert left == 0
+    await expect(page.locator("textarea")).to_be_visible()
+
+
 # ---- keys, input methods, looks
 
 
