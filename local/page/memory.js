@@ -132,16 +132,19 @@ export class Memory extends EventTarget {
 }
 
 /** Claims a session for as long as this tab lives; false when another tab has it (a copied tab copies its storage). */
-function claim(session) {
-  if (!navigator.locks) return Promise.resolve(true);
+async function claim(session) {
+  if (!navigator.locks || (await lock(session, { ifAvailable: true }))) return true;
   // a page that is reloaded may let go of its own claim a moment late
-  const signal = AbortSignal.timeout(500);
+  return lock(session, { signal: AbortSignal.timeout(500) });
+}
+
+function lock(name, options) {
   return new Promise((resolve) => {
-    const hold = () => {
-      resolve(true);
-      return new Promise(() => {});
+    const hold = (lock) => {
+      resolve(Boolean(lock));
+      return lock && new Promise(() => {});
     };
-    navigator.locks.request(session, { signal }, hold).catch(() => resolve(false));
+    navigator.locks.request(name, options, hold).catch(() => resolve(false));
   });
 }
 

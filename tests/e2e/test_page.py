@@ -427,7 +427,14 @@ async def test_a_new_tab_is_a_new_device_in_the_same_chat(stub, visitor, page):
     assert first.session_id != second.session_id
 
 
-async def test_a_copied_tab_gets_a_session_of_its_own(stub, visitor, page):
+SLOW = "AbortSignal.timeout = () => AbortSignal.abort()"
+"""Whatever has a time limit is late."""
+
+
+@pytest.mark.parametrize("script", ["", SLOW], ids=["quick", "slow"])
+async def test_a_copied_tab_gets_a_session_of_its_own(stub, visitor, page, script):
+    await page.add_init_script(script)
+    await page.reload()
     await ask(page, "hello")
     await ended(page, "completed")
     copied = await page.evaluate("JSON.stringify(sessionStorage)")
