@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
 from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Command, Open, RedisAway, Replies
 
 TRIP_SECONDS = 0.5
-"""The longest that one round trip may take, connecting included."""
+"""The longest that one round trip may take, connecting included, while this process runs."""
+LOOKS = 5
+"""In how many parts that is counted: a process that stood still, for how long soever, counts one."""
 PAUSE_SECONDS = 1.0
 """After a failure nothing is tried for this long, so that an outage costs an answer one wait at its start and one at
 its end."""
@@ -92,7 +95,7 @@ class Pipe:
             self._connection.disconnect()
             was_used = False
         try:
-            async with asyncio.timeout(self.trip_seconds):
+            async with _Patience(self.trip_seconds):
                 try:
                     replies = await self._exchange(commands)
                 except AWAY:
@@ -111,3 +114,33 @@ class Pipe:
         if not self._connection.is_connected:
             await self._connection.connect()
         return await self._connection.exchange(commands)
+
+
+class _Patience:
+    """A time-out that a process without CPU does not take for a server without an answer.
+
+    A single timer would be due together with a reply that had long been there, and would win.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._part = seconds / LOOKS
+        self._looks = LOOKS
+        self._scope = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
+
+    async def __aenter__(self) -> None:
+        self._timer = self._loop.call_later(self._part, self._look)
+        await self._scope.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        await self._scope.__aexit__(kind, error, trace)
+
+    def _look(self) -> None:
+        self._looks -= 1
+        if self._looks:
+            self._timer = self._loop.call_later(self._part, self._look)
+        else:
+            self._scope.reschedule(0)
