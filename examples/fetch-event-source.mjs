@@ -27,7 +27,7 @@ await fetchEventSource(`${url}/api/chat/${chatId}/stream`, {
     if (!response.ok) throw new Refused(await response.text());
   },
   onmessage({ id, event, data }) {
-    lastEventId = id;
+    if (id) lastEventId = id; // a replay's events have none: its start's stays
     const fields = JSON.parse(data);
     if (event === "") process.stdout.write(fields.delta);
     if (event === "failure") console.error(`\n${fields.message}`);

@@ -72,9 +72,9 @@ export class ProblemError extends Error {
 /**
  * Yields the events of one answer up to its `done`, each once and in order, over as many connections as that takes.
  *
- * `connect(lastEventId, signal)` makes one request and returns the response; `lastEventId` is empty at first, and again
- * after a `start` without id. `onCut` is told before each new attempt. Ends without an event when there is nothing to
- * follow (204). Throws when `signal` is aborted, when the service refuses, and after `attempts` failures in a row.
+ * `connect(lastEventId, signal)` makes one request and returns the response; `lastEventId` is empty at first. `onCut` is
+ * told before each new attempt. Ends without an event when there is nothing to follow (204). Throws when `signal` is
+ * aborted, when the service refuses, and after `attempts` failures in a row.
  */
 export async function* followAnswer({
   connect, onCut = () => {}, signal = new AbortController().signal, silenceMs = 45_000, pauseMs = 500, attempts = 8,

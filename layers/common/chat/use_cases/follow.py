@@ -76,7 +76,6 @@ class Following:
         self._stored = stored
         self._is_resumed = after is not None
         self._position = after or 0
-        self._is_away = False
         self._deliver: Deliver = lambda events, with_ids: None
 
     @property
@@ -138,17 +137,14 @@ class Following:
             self._deliver([event for event in replay(self._stored) if event.name == "sources"], False)
             self._deliver(last_events(self._stored, 1), False)
         else:
-            self._replay(may_come_back=True)
+            self._replay()
 
     async def _read(self) -> LogPage | None:
         who = self._stored.identity
         try:
-            page = await self._case.live.read_log(who.chat_id, who.message_id, self._position)
+            return await self._case.live.read_log(who.chat_id, who.message_id, self._position)
         except StorageUnavailable:
-            self._is_away = True
             return None
-        self._is_away = False
-        return page
 
     async def _ask(self) -> None:
         """Look at MySQL, which says whether the answer has ended; keeps what is known while MySQL is away."""
@@ -170,10 +166,9 @@ class Following:
             if has_all and len(logged.sources) == len(stored.sources):
                 self._deliver(last_events(self._stored, position + 1), True)
                 return
-        self._replay(may_come_back=self._is_away)
+        self._replay()
 
-    def _replay(self, may_come_back: bool = False) -> None:
-        """Deliver all of it from MySQL, after a `start` that outdates older ids if the log `may_come_back`."""
-        if may_come_back:
-            self._deliver([start_afresh(self._stored)], True)
-        self._deliver(replay(self._stored)[int(may_come_back) :], False)
+    def _replay(self) -> None:
+        """Deliver all of it from MySQL, after a `start` that outdates older ids: the log may yet be there, or whole."""
+        self._deliver([start_afresh(self._stored)], True)
+        self._deliver(replay(self._stored)[1:], False)
