@@ -15,6 +15,7 @@ from chat.wiring import cancel_stream, create_chat, stream_chat
 from tests.kit import ai_server
 from tests.kit.ai_server import AIServer, Gate, say
 from tests.kit.redis_servers import own_server
+from tests.kit.waiting import until
 
 USER = {"X-User-Id": "user-1"}
 ID = "01a20762-c5d2-7551-a236-85623ff6355c"
@@ -552,3 +553,22 @@ async def test_with_mysql_away_everything_says_503_and_the_ai_is_not_called(ai, 
             assert "hunter2" not in response.text
         assert (await functions.ask("cancel", "GET", "/health")).status_code == 503
     assert not ai.calls
+
+
+async def test_a_message_that_one_of_two_devices_may_not_send_counts_for_the_other(ai, embedded_redis, sqlite_url):
+    """Found by an adversarial reader: sent from a busy and a free session at once, no message counted."""
+    limits = {"CHAT_MESSAGES_PER_MINUTE": "4", "CHAT_MAX_ACTIVE_ANSWERS_PER_USER": "9"}
+    environ = {"REDIS_URL": embedded_redis, "MYSQL_URL": sqlite_url, "OPENAI_BASE_URL": ai.url, **limits}
+    user, gate = {"X-User-Id": f"u-{new_id()}"}, Gate()
+    async with Functions(environ, ai) as functions:
+        chat_id = await functions.new_chat(user)
+        ai.script(say("long", gate=gate))
+        busy, free = ({**user, "X-Session-Id": session} for session in ("busy", "free"))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(functions.stream(chat_id, {"content": "long"}, busy))
+            await until(lambda: ai.calls)
+            for _ in range(9):
+                body = {"content": "hello", "userMessageId": new_id()}
+                await asyncio.gather(*(functions.stream(chat_id, body, device) for device in (busy, free)))
+            assert len(ai.calls) <= 4
+            await gate.open()

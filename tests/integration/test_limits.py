@@ -9,13 +9,14 @@ from redis.asyncio import Redis
 from chat.adapters.redis import keys
 from chat.adapters.redis.beat import Beat
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.limits import RedisLimits
+from chat.adapters.redis.limits import OWED_AT_ONCE, RedisLimits
 from chat.adapters.redis.pipe import Pipe
 from chat.errors import RateLimited
 from chat.model import new_id
 from chat.ports import Attempt
 from chat.settings import LimitSettings, Secret
 from tests.kit.proxy import Proxy
+from tests.kit.redis_servers import own_server
 from tests.kit.waiting import until
 
 
@@ -63,10 +64,51 @@ async def test_attempts_at_one_message_take_one_place_and_count_once(redis_url):
             assert not await admitted(limits, user, "b")
         for number in range(5):
             assert not await admitted(limits, user, "b")
-            await limits.settle(Attempt(user, "a", str(number)), 0, True)
+            await limits.settle(Attempt(user, "a", str(number)), 0, has_started=number == 2)
         assert await admitted(limits, user, "b")
         await limits.settle(Attempt(user, "b", "1"), 0, True)
         assert not await admitted(limits, user, "c")
+
+
+async def test_an_attempt_counts_that_starts_an_answer_beside_one_that_does_not(redis_url):
+    """Found by an adversarial reader: the first to come was counted for both, and took it back when it was refused."""
+    async with limited(redis_url, minute=2) as limits:
+        user = new_id()
+        for number in range(2):
+            assert await admitted(limits, user, f"m{number}", attempt="refused")
+            assert await admitted(limits, user, f"m{number}", attempt="started")
+            await limits.settle(Attempt(user, f"m{number}", "refused"), 0, has_started=False)
+            await limits.settle(Attempt(user, f"m{number}", "started"), 0, has_started=True)
+        assert not await admitted(limits, user, "m2")
+
+
+async def test_retries_count_each_while_the_last_of_them_is_running(redis_url):
+    async with limited(redis_url, minute=3) as limits:
+        user = new_id()
+        for number in range(2):
+            assert await admitted(limits, user, "failing", attempt=str(number))
+            await limits.settle(Attempt(user, "failing", str(number)), 0, True)
+        assert await admitted(limits, user, "failing", attempt="running")
+        assert not await admitted(limits, user, "another")
+
+
+async def test_what_redis_refuses_to_give_back_is_given_back_later():
+    """Found by an adversarial reader: a server that had lost its replicas kept places and reservations."""
+    with own_server() as server:
+        async with limited(server.url, active=2, tokens=100) as limits:
+            user = new_id()
+            client = Redis.from_url(server.url)
+            for number in range(2 * OWED_AT_ONCE):
+                await limits.admit(Attempt(user, "a", str(number)), 1)
+            await client.config_set("min-replicas-to-write", 1)
+            for number in range(2 * OWED_AT_ONCE):
+                await limits.settle(Attempt(user, "a", str(number)), 0, True)
+            await client.config_set("min-replicas-to-write", 0)
+            for _ in range(3):
+                await limits.settle(Attempt(user, "b", "1"), 0, True)
+            assert await client.zcard(keys.limit(user, "active")) == 0
+            assert int(await client.hget(keys.limit(user, "tokens"), "total")) == 0
+            await client.aclose()
 
 
 async def test_an_attempt_gives_back_nothing_of_another(redis_url):

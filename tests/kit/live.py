@@ -110,10 +110,10 @@ class NoLimits:
     async def admit(self, attempt: Attempt, tokens: int) -> None:
         self.places[attempt] = tokens
 
-    async def settle(self, attempt: Attempt, tokens: int, is_counted: bool) -> None:
+    async def settle(self, attempt: Attempt, tokens: int, has_started: bool) -> None:
         if self.places.pop(attempt, None) is not None:
             self.spent[attempt] = tokens
-            self.counted += [attempt.message] * is_counted
+            self.counted += [attempt.message] * has_started
 
 
 class Notes:

@@ -256,11 +256,18 @@ MUTANTS = (
         "if true then",
     ),
     Mutant(
+        "limits: each attempt counts for itself",
+        "tests/integration/test_limits.py::test_an_attempt_counts_that_starts_an_answer_beside_one_that_does_not",
+        f"{CHAT}/adapters/redis/limits.py",
+        "if minute_limit > 0 then\n  redis.call('ZADD'",
+        "if minute_limit > 0 and not active[message] then\n  redis.call('ZADD'",
+    ),
+    Mutant(
         "limits: what could not be given back is when Redis is back",
         "tests/integration/test_limits.py::test_what_could_not_be_given_back_is_when_redis_is_back",
         f"{CHAT}/adapters/redis/limits.py",
-        "                self._owed.extendleft(reversed(owed))\n",
-        "                pass\n",
+        "            self._owed.extendleft(reversed(unpaid))\n",
+        "            pass\n",
     ),
     Mutant(
         "limits: places of the living are kept",
@@ -303,6 +310,13 @@ MUTANTS = (
         f"{CHAT}/adapters/redis/pipe.py",
         "TRIP_SECONDS = 0.5\n",
         "TRIP_SECONDS = 20.0\n",
+    ),
+    Mutant(
+        "outage: a process that stood still does not blame Redis",
+        "tests/unit/test_redis_pipe.py::test_a_process_that_stood_still_does_not_blame_the_server",
+        f"{CHAT}/adapters/redis/pipe.py",
+        "LOOKS = 5\n",
+        "LOOKS = 1\n",
     ),
     Mutant(
         "outage: after a failure Redis is left in peace for a second",

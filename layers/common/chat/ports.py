@@ -210,7 +210,7 @@ class Limits(Protocol):
     async def admit(self, attempt: Attempt, tokens: int) -> None:
         """Count the message, take a place among the active answers and reserve `tokens`.
 
-        While another attempt at the same message has its place, nothing is refused, and the message counts once.
+        While another attempt at the same message has its place, nothing is refused, and both count as one.
         Repeating it changes nothing. A place becomes free by itself when its process is no longer heard of.
 
         Raises:
@@ -218,10 +218,10 @@ class Limits(Protocol):
         """
         ...
 
-    async def settle(self, attempt: Attempt, tokens: int, is_counted: bool) -> None:
+    async def settle(self, attempt: Attempt, tokens: int, has_started: bool) -> None:
         """Give the place back and replace the reservation by the tokens really used; repeating it changes nothing.
 
-        Unless it `is_counted`, the message counts no longer among those of this minute.
+        Unless it `has_started` an answer, it counts no longer among the messages of this minute.
         """
         ...
 

@@ -116,8 +116,7 @@ class StreamAnswer:
             raise StorageUnavailable from error
         finally:
             if not isinstance(found, Generation):
-                # Who was overtaken by another attempt at the same message may have been counted for both.
-                await place.give_back(0, is_counted=found is not None and found.is_active)
+                await place.give_back(0, has_started=False)
         return found
 
     async def _take(self, place: Place, send: Send) -> StoredAnswer | None:
@@ -178,11 +177,11 @@ class Place:
             self._is_taken = False
             raise
 
-    async def give_back(self, tokens: int, is_counted: bool = True) -> None:
+    async def give_back(self, tokens: int, has_started: bool = True) -> None:
         """Give it back, once."""
         if self._is_taken:
             self._is_taken = False
-            await self._limits.settle(self._attempt, tokens, is_counted)
+            await self._limits.settle(self._attempt, tokens, has_started)
 
 
 class Generation:

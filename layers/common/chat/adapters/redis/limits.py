@@ -23,26 +23,35 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 60)
 local day = math.floor(now / 86400)
 if redis.call('HGET', KEYS[3], 'day') ~= tostring(day) then redis.call('DEL', KEYS[3]) end
-local active, count = {}, 0
+local has_place, active, places = {}, {}, 0
 for _, each in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   local of = string.match(each, '^(.*):')
-  if not active[of] then active[of], count = true, count + 1 end
+  has_place[each] = true
+  if not active[of] then active[of], places = true, places + 1 end
 end
 if not active[message] then
-  if active_limit > 0 and count >= active_limit then
+  if active_limit > 0 and places >= active_limit then
     return {'active', 2}
   end
-  if minute_limit > 0 and redis.call('ZCARD', KEYS[2]) >= minute_limit then
-    local oldest = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-    return {'minute', tonumber(oldest[2]) + 60 - now}
+  if minute_limit > 0 then
+    local seen, count = {}, 0
+    for _, each in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+      local of = string.match(each, '^(.*):')
+      if not (has_place[each] and seen[of]) then count = count + 1 end
+      if has_place[each] then seen[of] = true end
+    end
+    if count >= minute_limit then
+      local oldest = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+      return {'minute', tonumber(oldest[2]) + 60 - now}
+    end
   end
   if token_limit > 0 and tonumber(redis.call('HGET', KEYS[3], 'total') or '0') >= token_limit then
     return {'tokens', (day + 1) * 86400 - now}
   end
-  if minute_limit > 0 then
-    redis.call('ZADD', KEYS[2], now, name)
-    redis.call('EXPIRE', KEYS[2], 120)
-  end
+end
+if minute_limit > 0 then
+  redis.call('ZADD', KEYS[2], 'NX', now, name)
+  redis.call('EXPIRE', KEYS[2], 120)
 end
 if token_limit > 0 and not redis.call('HGET', KEYS[3], 'for:' .. name) then
   redis.call('HSET', KEYS[3], 'day', day, 'for:' .. name, tokens)
@@ -72,6 +81,8 @@ return redis.call('ZADD', KEYS[1], 'XX', tonumber(redis.call('TIME')[1]) + tonum
 PLACE_SECONDS = 30.0
 """How long a place is kept for a process that is heard of no more."""
 MOST_OWED = 1000
+OWED_AT_ONCE = 50
+"""How much of what is owed goes with one request, also when Redis refuses it again and again."""
 
 REASONS = {
     "active": "Too many answers are being generated for you at once: wait for one, or cancel one.",
@@ -127,10 +138,10 @@ class RedisLimits:
             limit = reply[0].decode()
             raise RateLimited(REASONS[limit], int(reply[1]), limit)
 
-    async def settle(self, attempt: Attempt, tokens: int, is_counted: bool) -> None:
+    async def settle(self, attempt: Attempt, tokens: int, has_started: bool) -> None:
         if not self._is_on:
             return
-        self._owed.append(("EVAL", SETTLE, 3, *_keys(attempt), _name(attempt), tokens, int(is_counted)))
+        self._owed.append(("EVAL", SETTLE, 3, *_keys(attempt), _name(attempt), tokens, int(has_started)))
         self._prolong_at.pop(attempt, None)
         if not self._prolong_at:
             self._beat.drop(self)
@@ -157,15 +168,14 @@ class RedisLimits:
             await self._beat.leave(self)
 
     async def _run(self, *commands: Command) -> Replies:
-        """Send what is owed, then `commands`."""
-        owed, self._owed = self._owed, deque(maxlen=MOST_OWED)
-        is_sent = False
+        """Send some of what is owed, then `commands`."""
+        owed = [self._owed.popleft() for _ in range(min(len(self._owed), OWED_AT_ONCE))]
+        unpaid = owed
         try:
             replies = await self._pipe.run(*owed, *commands)
-            is_sent = True
+            unpaid = [command for command, reply in zip(owed, replies, strict=False) if isinstance(reply, Refusal)]
         finally:
-            if not is_sent:
-                self._owed.extendleft(reversed(owed))
+            self._owed.extendleft(reversed(unpaid))
         return replies
 
 
