@@ -188,6 +188,32 @@ async def test_active_answers_alone_are_counted():
 class TestRealServer:
     """What only a real server can show."""
 
+    @pytest.mark.parametrize("turns", range(1, 6))
+    async def test_closing_leaves_nothing_behind_although_it_is_cancelled(self, redis_url, turns):
+        """Found by an adversarial reader: the watch stayed, and with it the subscription's reader, for ever."""
+        async with real_live(redis_url) as live:
+            before = asyncio.all_tasks()
+            owner = Owner(live)
+            await owner.start()
+            closing = asyncio.create_task(owner.line.close())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait([closing])
+            await until(lambda: asyncio.all_tasks() == before)
+
+    async def test_who_begins_to_watch_while_the_last_watch_ends_hears(self, redis_url):
+        async with real_live(redis_url) as live:
+            first = Owner(live)
+            await first.start()
+            closing = asyncio.create_task(first.line.close())
+            await asyncio.sleep(0)
+            closing.cancel()
+            second = Owner(live)
+            await asyncio.wait([closing])
+            assert await second.line._watch.acknowledged()
+            await second.line.close()
+
     async def test_every_key_expires_and_carries_the_chats_tag(self, redis_url):
         async with real_live(redis_url) as live:
             owner = Owner(live)

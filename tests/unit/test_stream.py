@@ -365,6 +365,20 @@ async def test_a_limit_holds_for_the_retry_of_a_failed_answer(chats):
     assert len(world.ai.calls) == 1
 
 
+@pytest.mark.parametrize("turns", range(20))
+async def test_cancelled_while_it_ends_it_keeps_neither_place_nor_line(chats, turns):
+    """Found by an adversarial reader: the platform's deadline may strike at any moment."""
+    world = World(chats, ai=ScriptedAI("x", asyncio.Event()))
+    _, task = await world.begin(await world.new_chat())
+    task.cancel()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert not world.limits.places
+    assert not world.live.lines
+
+
 async def test_only_what_started_an_answer_counts(chats):
     world = World(chats, ai=ScriptedAI("x", asyncio.Event()))
     chat_id, message = await world.new_chat(), new_id()

@@ -61,3 +61,13 @@ def test_a_body_that_cannot_be_read_is_no_utf8(body):
 def test_half_a_surrogate_pair_is_replaced():
     found = answer({"x-user-id": "\ud800"}, rawQueryString="\ud800")
     assert (found["headers"]["x-user-id"], found["query"]) == ("?", "?")
+
+
+def test_it_is_replaced_in_cookies_and_names_too():
+    found = answer({"\ud800": "x"}, cookies=["a=\ud800", "b=한"])
+    assert found["headers"]["?"] == "x"
+    assert found["headers"]["cookie"].startswith("a=?; b=")
+
+
+def test_a_header_without_value_is_left_out():
+    assert answer({"x-empty": None, "x-user-id": "u"}, cookies=None)["headers"] == {"x-user-id": "u"}

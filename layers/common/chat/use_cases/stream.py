@@ -242,10 +242,18 @@ class Generation:
         else:
             await self._conclude(ending)
         finally:
-            keeper.cancel()
+            await self._leave(keeper)
+
+    async def _leave(self, keeper: asyncio.Task[None]) -> None:
+        """End what serves this answer. Each part begins with what matters, so that it is done also if cancelled."""
+        keeper.cancel()
+        try:
             await asyncio.wait([keeper])
-            await self._line.close()
-            await self._place.give_back(self._tokens_used())
+        finally:
+            try:
+                await self._line.close()
+            finally:
+                await self._place.give_back(self._tokens_used())
 
     async def _generate(self) -> Ending:
         self._emit([self.answer.begin()])

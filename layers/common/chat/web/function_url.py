@@ -25,12 +25,17 @@ class FunctionUrl(HTTPGateway):
         return event.get("version") == "2.0"
 
     def __init__(self, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> None:
-        headers = {name.lower(): _valid(value) for name, value in (event.get("headers") or {}).items()}
+        headers = {
+            _valid(name).lower(): _valid(value)
+            for name, value in (event.get("headers") or {}).items()
+            if isinstance(value, str)
+        }
+        cookies = [_valid(cookie) for cookie in event.get("cookies") or () if isinstance(cookie, str)]
         for name, form in (("host", _AUTHORITY), ("x-forwarded-port", _PORT)):
             if name in headers and not form.fullmatch(headers[name]):
                 del headers[name]
         query = _valid(event.get("rawQueryString") or "")
-        super().__init__({**event, "headers": headers, "rawQueryString": query}, context, config)
+        super().__init__({**event, "headers": headers, "cookies": cookies, "rawQueryString": query}, context, config)
 
     @property
     def body(self) -> bytes:

@@ -215,10 +215,12 @@ class RedisLiveAnswer:
         return not isinstance(kept, Refusal)
 
     async def close(self) -> None:
-        await self._live.beat.leave(self)
         # All lead back here: an answer that has ended would wait for the garbage collector.
         self._due, self._on_cancel, self._watch.callback = [], _nothing, _nothing
-        await self._live.subscription.unwatch(self._cancel)
+        try:
+            await self._live.beat.leave(self)
+        finally:  # also if nobody waits for it any more
+            await self._live.subscription.unwatch(self._cancel)
 
     def _wanted(self, now: float) -> Iterator[tuple[Command, Callable[[Any], None]]]:
         if now >= self._next_append:

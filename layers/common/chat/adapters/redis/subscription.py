@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Command, LinkError, Open, Refusal
 
@@ -89,9 +90,11 @@ class Subscription:
         self._connection.disconnect()
 
     async def _stop(self, reader: asyncio.Task[None]) -> None:
-        was_open = self._is_open
+        reader.add_done_callback(partial(self._stopped, self._is_open))  # also if nobody waits for it any more
         reader.cancel()
         await asyncio.wait([reader])
+
+    def _stopped(self, was_open: bool, _: asyncio.Task[None]) -> None:
         if not was_open:
             self._connection.disconnect()
         if self._watches and self._reader is None:  # whoever began to watch meanwhile took it for alive
