@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from chat.adapters.redis import keys
 from chat.adapters.redis.beat import Beat
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.limits import OWED_AT_ONCE, RedisLimits
+from chat.adapters.redis.limits import MOST_OWED, OWED_AT_ONCE, RedisLimits
 from chat.adapters.redis.pipe import Pipe
 from chat.errors import RateLimited
 from chat.model import new_id
@@ -105,7 +105,7 @@ async def test_what_redis_refuses_to_give_back_is_given_back_later():
                 await limits.settle(Attempt(user, "a", str(number)), 0, True)
             await client.config_set("min-replicas-to-write", 0)
             for _ in range(3):
-                await limits.settle(Attempt(user, "b", "1"), 0, True)
+                await admitted(limits, new_id(), "another")
             assert await client.zcard(keys.limit(user, "active")) == 0
             assert int(await client.hget(keys.limit(user, "tokens"), "total")) == 0
             await client.aclose()
@@ -148,7 +148,7 @@ async def test_what_could_not_be_given_back_is_when_redis_is_back(redis_url):
         proxy.accept()
 
         async def is_back() -> bool:
-            await limits.settle(Attempt(new_id(), "another", "1"), 0, True)
+            await admitted(limits, new_id(), "another")
             client = Redis.from_url(redis_url)
             total = int(await client.hget(keys.limit(user, "tokens"), "total"))
             places = await client.zcard(keys.limit(user, "active"))
@@ -158,6 +158,27 @@ async def test_what_could_not_be_given_back_is_when_redis_is_back(redis_url):
 
         await until(is_back)
         assert await admitted(limits, user, "c", 40)
+
+
+async def test_who_was_let_through_in_an_outage_owes_nothing(redis_url):
+    """Found by an adversarial reader: there is room for a thousand, and who owed nothing pushed out who did."""
+    async with Proxy(redis_url) as proxy, limited(proxy.url, active=2) as limits:
+        user = new_id()
+        assert await admitted(limits, user, "a")
+        proxy.refuse()
+        await limits.settle(Attempt(user, "a", "1"), 0, True)
+        for number in range(2 * MOST_OWED):
+            assert await admitted(limits, user, "b", attempt=str(number))
+            await limits.settle(Attempt(user, "b", str(number)), 0, True)
+        proxy.accept()
+        client = Redis.from_url(redis_url)
+
+        async def is_given_back() -> bool:
+            await admitted(limits, new_id(), "another")
+            return await client.zcard(keys.limit(user, "active")) == 0
+
+        await until(is_given_back)
+        await client.aclose()
 
 
 async def test_users_do_not_count_for_each_other(redis_url):

@@ -82,7 +82,7 @@ PLACE_SECONDS = 30.0
 """How long a place is kept for a process that is heard of no more."""
 MOST_OWED = 1000
 OWED_AT_ONCE = 50
-"""How much of what is owed goes with one request, also when Redis refuses it again and again."""
+"""How much of what is owed goes with one request once Redis has refused some."""
 
 REASONS = {
     "active": "Too many answers are being generated for you at once: wait for one, or cancel one.",
@@ -115,9 +115,13 @@ class RedisLimits:
         self._prolong_at: dict[Attempt, float] = {}
         """When the places that are held are to be prolonged, in the event loop's seconds."""
         self._owed: deque[Command] = deque(maxlen=MOST_OWED)
+        self._is_refused = False
 
     async def admit(self, attempt: Attempt, tokens: int) -> None:
         if not self._is_on:
+            return
+        if self._pipe.is_away:  # nothing is asked, so nothing is owed
+            self._on_away()
             return
         limits = self._settings
         command: Command = (
@@ -139,10 +143,9 @@ class RedisLimits:
             raise RateLimited(REASONS[limit], int(reply[1]), limit)
 
     async def settle(self, attempt: Attempt, tokens: int, has_started: bool) -> None:
-        if not self._is_on:
+        if self._prolong_at.pop(attempt, None) is None:
             return
         self._owed.append(("EVAL", SETTLE, 3, *_keys(attempt), _name(attempt), tokens, int(has_started)))
-        self._prolong_at.pop(attempt, None)
         if not self._prolong_at:
             self._beat.drop(self)
         with suppress(RedisAway):
@@ -169,11 +172,13 @@ class RedisLimits:
 
     async def _run(self, *commands: Command) -> Replies:
         """Send some of what is owed, then `commands`."""
-        owed = [self._owed.popleft() for _ in range(min(len(self._owed), OWED_AT_ONCE))]
+        most = OWED_AT_ONCE if self._is_refused else MOST_OWED
+        owed = [self._owed.popleft() for _ in range(min(len(self._owed), most))]
         unpaid = owed
         try:
             replies = await self._pipe.run(*owed, *commands)
             unpaid = [command for command, reply in zip(owed, replies, strict=False) if isinstance(reply, Refusal)]
+            self._is_refused = bool(unpaid)
         finally:
             self._owed.extendleft(reversed(unpaid))
         return replies
