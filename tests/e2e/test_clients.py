@@ -130,6 +130,25 @@ async def test_an_example_goes_on_after_a_broken_connection(stub, name, bytes_of
 
 
 @pytest.mark.parametrize("name", [*NODE, PYTHON])
+async def test_an_example_that_is_cut_within_a_replay_asks_for_no_second_answer(stub, name):
+    """Found by an adversarial reader: three of four asked anew, and a failed answer was tried again."""
+    stub.scripts.append(["half", FailureCode.AI_INCOMPLETE])
+    cuts = [Cut(2, when=asyncio.Event()), Cut(2, when=asyncio.Event(), is_replay=True)]
+    stub.faults.extend(cuts)
+    example = await start(name, stub.url)
+    await example.says("half")
+    cuts[0].when.set()
+    await example.says("halfhalf")
+    cuts[1].when.set()
+    code, said, _ = await example.end()
+    assert (code, said) == (0, "halfhalfhalf\n[failed]\n")
+    message_id = stub.generations[0].identity.message_id
+    resumed = [request.headers.get("last-event-id", "") for request in stub.sent("POST", "/stream")]
+    assert resumed == ["", f"{message_id}:2", f"{message_id}:start"]
+    assert len(stub.generations) == 1
+
+
+@pytest.mark.parametrize("name", [*NODE, PYTHON])
 async def test_an_example_says_why_an_answer_failed(stub, name):
     stub.scripts.append(["half", FailureCode.AI_INCOMPLETE])
     example = await start(name, stub.url)

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from chat.answer import Answer
+from chat.answer import Answer, Event
 from chat.errors import FailureCode
 from chat.model import Ending, Identity, Source, Status, Usage, new_id
 from chat.web.sse import frame
@@ -57,6 +57,8 @@ class Cut(NamedTuple):
     """The response is complete for HTTP, only the answer is not."""
     when: asyncio.Event | None = None
     """Waits for this first: what a broken connection had delivered may else never reach the client's code."""
+    is_replay: bool = False
+    """The log is gone: all of it comes from MySQL, without ids but for a start that begins afresh."""
 
 
 @dataclass
@@ -218,7 +220,8 @@ class StubService:
             return await response.problem(found)
         if found is None or last.endswith(":done"):
             return await response.empty()
-        return await self._follow(found, int(last.partition(":")[2] or 0), cut, response)
+        after = last.partition(":")[2].replace("start", "") or 0
+        return await self._follow(found, 0 if cut and cut.is_replay else int(after), cut, response)
 
     def _send(self, chat_id: str, request: Request) -> Generation | Refuse:
         session, body = request.headers["x-session-id"], request.json
@@ -256,14 +259,20 @@ class StubService:
             await response.chunk(b"retry: %d\n" % self.retry_ms)
         events, message_id = generation.answer.events, generation.identity.message_id
         left = cut.events if cut else None
+
+        def encode(event: Event) -> bytes:
+            if not (cut and cut.is_replay):
+                return frame([event], message_id)
+            return frame([event._replace(number=0)], message_id, with_ids=event.name == "start")
+
         while True:
             for event in events[position:]:
                 if left is not None and left <= 0:
-                    await response.chunk(frame([event], message_id)[: cut.bytes])
+                    await response.chunk(encode(event)[: cut.bytes])
                     if cut.when:
                         await cut.when.wait()
                     return await response.end_stream() if cut.ends_properly else response.abort()
-                await response.chunk(frame([event], message_id))
+                await response.chunk(encode(event))
                 position, left = position + 1, None if left is None else left - 1
             if not generation.is_active and position >= len(events):
                 return await response.end_stream()
