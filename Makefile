@@ -15,9 +15,10 @@ help:  ## this list
 test: $(VENV)/.dev  ## all tests; with REDIS_URL and MYSQL_URL set, on those servers too
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-lint: $(VENV)/.dev  ## ruff and mypy, strict
+lint: $(VENV)/.dev  ## ruff, mypy strict, and which module may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy layers/common functions local migrations deploy openapi
 
 openapi: $(VENV)/.dev  ## docs/openapi.json, from the code

@@ -18,9 +18,9 @@ from multiprocessing.connection import Connection
 
 import httpx
 
-from chat.adapters.ai.client import OpenAI, open_client
-from chat.adapters.ai.transport import LeanTransport
-from chat.model import Turn
+from chat.adapters.llm.client import OpenAI, open_client
+from chat.adapters.llm.transport import LeanTransport
+from chat.domain.model import Turn
 from tests.kit.ai_server import DONE, AIServer, Call, finish, text
 from tests.kit.asking import SETTINGS
 

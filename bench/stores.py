@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from chat.adapters.mysql.chats import SqlChats
 from chat.adapters.mysql.engine import open_engine
-from chat.model import Chat, new_id
+from chat.adapters.mysql.repository import SqlChats
+from chat.domain.model import Chat, new_id
 from chat.settings import Secret
 from migrations.runner import upgrade
 from tests.kit.databases import fresh_mysql

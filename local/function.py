@@ -9,8 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from chat.errors import RateLimited
-from chat.model import new_id
+from chat.domain.errors import RateLimited
+from chat.domain.model import new_id
 from local.function_url import LIMIT_BYTES, Request, to_event
 from local.invocation import Invocation, InvocationFailed, TimedOut
 from local.plan import FunctionPlan

@@ -9,9 +9,9 @@ from pathlib import Path
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from chat.errors import ChatError, MethodNotAllowed, NotFound, PayloadTooLarge
-from chat.model import new_id
-from chat.web.problems import problem
+from chat.domain.errors import ChatError, MethodNotAllowed, NotFound, PayloadTooLarge
+from chat.domain.model import new_id
+from chat.http.problems import problem
 from local.function import Function, TooLarge
 from local.function_url import LIMIT_BYTES, Request
 from local.invocation import Invocation

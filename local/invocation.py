@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from chat.errors import ChatError
+from chat.domain.errors import ChatError
 from local.function_url import Head
 
 _BUFFER_BYTES = 64 * 1024

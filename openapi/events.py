@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from chat.answer import DELTA, Answer
-from chat.errors import FailureCode
-from chat.model import Ending, Identity, Source, Status, Usage
-from chat.web.sse import frame
+from chat.domain.answer import DELTA, Answer
+from chat.domain.errors import FailureCode
+from chat.domain.model import Ending, Identity, Source, Status, Usage
+from chat.http.sse import frame
 from openapi.schemas import EVENT_ID, NAME, UUID, Schema, record, ref
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}

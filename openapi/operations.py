@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from chat.errors import (
+from chat.application.cancel_answer import Cancelling, NotActive
+from chat.domain.errors import (
     ChatError,
     ChatNotFound,
     Forbidden,
@@ -19,8 +20,7 @@ from chat.errors import (
     Unauthenticated,
     UnsupportedMediaType,
 )
-from chat.use_cases.cancel import Cancelling, NotActive
-from chat.web.api import describe
+from chat.http.routes import describe
 from openapi.events import CHAT_ID, MESSAGE_ID, USER_MESSAGE_ID, examples, item_schema
 from openapi.problems import responses
 from openapi.schemas import KEY, LAST_EVENT_ID, NAME, UUID, Schema, ref

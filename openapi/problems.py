@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from chat.errors import ChatError, MethodNotAllowed, RateLimited, StreamInProgress
-from chat.web.problems import MEDIA_TYPE, TYPE_PREFIX, problem
+from chat.domain.errors import ChatError, MethodNotAllowed, RateLimited, StreamInProgress
+from chat.http.problems import MEDIA_TYPE, TYPE_PREFIX, problem
 from openapi.events import MESSAGE_ID
 from openapi.schemas import UUID, Schema, record, ref
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chat.web.api import MAX_TITLE_CHARS
+from chat.http.routes import MAX_TITLE_CHARS
 
 Schema = dict[str, Any]
 

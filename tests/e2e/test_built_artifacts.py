@@ -123,7 +123,7 @@ def test_compiled_code_is_what_runs(built, tmp_path):
     copy = tmp_path / "StreamChatLayer" / "python"
     shutil.copytree(built.layer / "python" / "chat", copy / "chat")
     (copy / "chat" / "errors.py").write_text("raise SystemExit('compiled anew')\n")
-    done = built.run("import chat.errors; print(chat.errors.ChatError.code)", copy)
+    done = built.run("import chat.domain.errors; print(chat.domain.errors.ChatError.code)", copy)
     assert done.stdout.strip() == "internal_error", done.stderr
 
 

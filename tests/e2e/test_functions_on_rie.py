@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chat.model import new_id
+from chat.domain.model import new_id
 from tests.kit.ai_server import AIServer, Gate, say
 from tests.kit.events import load_event
 from tests.kit.rie import Rie, RieUnavailable, rie_binary, running_rie, why_not_here

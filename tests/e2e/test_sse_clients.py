@@ -9,9 +9,9 @@ from httpx_sse import EventSource, aconnect_sse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat.answer import Answer
-from chat.model import Ending, Identity, Source, Status, Usage
-from chat.web.sse import COMMENT, HEADERS, frame
+from chat.domain.answer import Answer
+from chat.domain.model import Ending, Identity, Source, Status, Usage
+from chat.http.sse import COMMENT, HEADERS, frame
 from tests.kit.node import EXAMPLES, ROOT, put, workshop
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clients")]

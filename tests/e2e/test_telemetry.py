@@ -8,7 +8,7 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from chat.adapters.telemetry import names
+from chat.adapters.telemetry import metric_names
 from tests.kit import ai_server
 from tests.kit.ai_server import AIServer, Gate, say, status
 from tests.kit.log_lines import Line, metrics, of, parse
@@ -21,7 +21,7 @@ SAID = "your account is overdrawn"
 HEADER = "header-value-that-is-nobodys-business"
 API_KEY = "sk-0123456789abcdef"
 USER = "alice@example.com"
-LIFE = [names.STARTED, names.FIRST_DELTA, names.ENDED]
+LIFE = [metric_names.STARTED, metric_names.FIRST_DELTA, metric_names.ENDED]
 
 
 @asynccontextmanager
@@ -96,7 +96,7 @@ async def test_a_completed_a_failed_and_a_cancelled_answer_in_the_log():
     assert ends["failed"]["errorCode"] == "ai_unavailable"
     assert metrics(ends["failed"])["AnswerFailed"] == 1
     assert ends["cancelled"]["characters"] == reply["characters"] == len(SAID)
-    (cancel,) = of(parse(logs["cancel_stream"]), names.CANCEL)
+    (cancel,) = of(parse(logs["cancel_stream"]), metric_names.CANCEL)
     assert (cancel["outcome"], cancel["messageId"]) == ("Cancelled", cancelled[0]["messageId"])
     assert cancel["requestId"] and cancel["service"] == "cancel_stream"
     for log in logs.values():
@@ -127,7 +127,7 @@ async def test_sixteen_answers_at_once_in_one_process_do_not_mix():
         log = service.log("stream_chat")
 
     lines = parse(log)
-    assert max(metrics(line)["ProcessStreams"] for line in of(lines, names.STARTED)) == 16
+    assert max(metrics(line)["ProcessStreams"] for line in of(lines, metric_names.STARTED)) == 16
     requests = set()
     for number, events in enumerate(answers):
         mine = life(lines, events)

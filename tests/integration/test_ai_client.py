@@ -11,10 +11,10 @@ from contextlib import aclosing
 import httpx
 import pytest
 
-from chat.adapters.ai.retries import MOST_PAUSE_SECONDS
-from chat.errors import FailureCode
-from chat.model import Source, Usage
-from chat.ports import Finish, Reasoning, Sources, Text
+from chat.adapters.llm.retries import MOST_PAUSE_SECONDS
+from chat.application.ports import Finish, Reasoning, Sources, Text
+from chat.domain.errors import FailureCode
+from chat.domain.model import Source, Usage
 from chat.settings import Secret
 from tests.kit import ai_server
 from tests.kit.ai_server import DONE, AIServer, Call, Gate, Script, body, chunk, event, finish, say, status, text

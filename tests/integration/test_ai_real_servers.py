@@ -7,9 +7,9 @@ from contextlib import aclosing, asynccontextmanager
 import httpx
 import pytest
 
-from chat.errors import FailureCode
-from chat.model import Turn, Usage
-from chat.ports import Finish, Piece, Reasoning, Text
+from chat.application.ports import Finish, Piece, Reasoning, Text
+from chat.domain.errors import FailureCode
+from chat.domain.model import Turn, Usage
 from tests.kit import foreign_ais
 from tests.kit.asking import TRANSPORTS, Asked, asking, joined
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from chat.adapters.ai.client import choose_transport, open_client
-from chat.adapters.ai.transport import IDLE_SECONDS, LeanTransport
-from chat.errors import AnswerFailed, FailureCode
-from chat.ports import Text
+from chat.adapters.llm.client import choose_transport, open_client
+from chat.adapters.llm.transport import IDLE_SECONDS, LeanTransport
+from chat.application.ports import Text
+from chat.domain.errors import AnswerFailed, FailureCode
 from tests.kit import ai_server
 from tests.kit.ai_server import AIServer, Gate, body, event, exactly, say, text
 from tests.kit.asking import SETTINGS, TRANSPORTS, TURNS, asking

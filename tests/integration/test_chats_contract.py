@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chat.adapters.mysql.chats import SqlChats
 from chat.adapters.mysql.engine import open_engine
-from chat.answer import Answer
-from chat.errors import ChatNotFound, IdempotencyConflict
-from chat.model import (
+from chat.adapters.mysql.repository import SqlChats
+from chat.application.ports import Chats
+from chat.domain.answer import Answer
+from chat.domain.errors import ChatNotFound, IdempotencyConflict
+from chat.domain.model import (
     Busy,
     Chat,
     Ending,
@@ -27,7 +28,6 @@ from chat.model import (
     Usage,
     new_id,
 )
-from chat.ports import Chats
 from chat.settings import Secret
 from tests.kit.chats import MemoryChats
 from tests.kit.databases import EVERY_DATABASE

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
-from chat.adapters.mysql.chats import SqlChats
 from chat.adapters.mysql.engine import ANSWER_SECONDS, IDLE_SECONDS, open_engine
-from chat.errors import StorageUnavailable
-from chat.model import Busy, Chat, Opened, Repeated, Source, Status, new_id
+from chat.adapters.mysql.repository import SqlChats
+from chat.domain.errors import StorageUnavailable
+from chat.domain.model import Busy, Chat, Opened, Repeated, Source, Status, new_id
 from chat.settings import Secret, SettingsError
 from tests.integration.test_chats_contract import (
     ENOUGH,

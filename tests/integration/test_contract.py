@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from chat.model import new_id
+from chat.domain.model import new_id
 from chat.settings import Settings
 from chat.wiring import cancel_stream, create_chat, stream_chat
 from tests.kit import ai_server

@@ -9,12 +9,12 @@ import logging
 import httpx
 import pytest
 
-from chat.errors import StorageUnavailable
+from chat.domain.errors import StorageUnavailable
+from chat.http.auth import jwks
+from chat.http.auth.identity import token_verifier
+from chat.http.auth.jwks import Jwks
+from chat.http.auth.tokens import InvalidToken, Tokens
 from chat.settings import AuthSettings
-from chat.web import jwks
-from chat.web.identity import token_verifier
-from chat.web.jwks import Jwks
-from chat.web.tokens import InvalidToken, Tokens
 from tests.kit.issuer import AUDIENCE, ISSUER, Issuer, public_jwk, token
 from tests.kit.waiting import until
 

@@ -7,13 +7,13 @@ import pytest
 from redis.asyncio import Redis
 
 from chat.adapters.redis import keys
-from chat.adapters.redis.beat import Beat
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.limits import MOST_OWED, OWED_AT_ONCE, RedisLimits
-from chat.adapters.redis.pipe import Pipe
-from chat.errors import RateLimited
-from chat.model import new_id
-from chat.ports import Attempt
+from chat.adapters.redis.flush_loop import Beat
+from chat.adapters.redis.pipelined_client import Pipe
+from chat.adapters.redis.rate_limiter import MOST_OWED, OWED_AT_ONCE, RedisLimits
+from chat.application.ports import Attempt
+from chat.domain.errors import RateLimited
+from chat.domain.model import new_id
 from chat.settings import LimitSettings, Secret
 from tests.kit.proxy import Proxy
 from tests.kit.redis_servers import own_server

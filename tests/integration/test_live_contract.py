@@ -9,10 +9,10 @@ from redis.asyncio import Redis
 
 from chat.adapters.redis import keys
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.live import MOST_EVENTS, RedisLive
-from chat.answer import Answer
-from chat.errors import StorageUnavailable
-from chat.model import Ending, FinalRecord, Identity, Source, Status, Usage, new_id
+from chat.adapters.redis.coordination import MOST_EVENTS, RedisLive
+from chat.domain.answer import Answer
+from chat.domain.errors import StorageUnavailable
+from chat.domain.model import Ending, FinalRecord, Identity, Source, Status, Usage, new_id
 from chat.settings import Secret
 from tests.kit.live import MemoryLive
 from tests.kit.redis_servers import EVERY_REDIS, own_server, redis_address

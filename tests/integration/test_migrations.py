@@ -203,7 +203,7 @@ class TestCommand:
 
 def test_the_layer_loads_neither_alembic_nor_the_orm():
     code = (
-        "import sys, chat.adapters.mysql.chats, chat.adapters.mysql.dialect, chat.adapters.mysql.tables;"
+        "import sys, chat.adapters.mysql.repository, chat.adapters.mysql.dialect, chat.adapters.mysql.tables;"
         "print(sorted({'alembic', 'sqlalchemy.orm', 'sqlalchemy.ext', 'sqlite3'} & set(sys.modules)))"
     )
     environ = {**os.environ, "PYTHONPATH": str(ROOT / "layers" / "common")}

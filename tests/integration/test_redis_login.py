@@ -6,10 +6,10 @@ import pytest
 from redis.asyncio import Redis
 
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.live import RedisLive
-from chat.answer import Answer
-from chat.errors import StorageUnavailable
-from chat.model import Identity, new_id
+from chat.adapters.redis.coordination import RedisLive
+from chat.domain.answer import Answer
+from chat.domain.errors import StorageUnavailable
+from chat.domain.model import Identity, new_id
 from chat.settings import Secret
 from tests.kit.redis_servers import own_server
 from tests.kit.waiting import until

@@ -4,12 +4,12 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import event
 
-from chat.adapters.mysql.chats import SqlChats
 from chat.adapters.mysql.engine import open_engine
+from chat.adapters.mysql.repository import SqlChats
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.limits import RedisLimits
-from chat.adapters.redis.live import RedisLive
-from chat.ports import Finish, Text
+from chat.adapters.redis.coordination import RedisLive
+from chat.adapters.redis.rate_limiter import RedisLimits
+from chat.application.ports import Finish, Text
 from chat.settings import LimitSettings, Secret
 from tests.kit.ai import ScriptedAI
 from tests.kit.redis_servers import own_server

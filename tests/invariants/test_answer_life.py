@@ -24,8 +24,14 @@ from hypothesis.stateful import (
 )
 
 from chat.adapters.mysql.engine import open_engine
-from chat.answer import Event
-from chat.errors import (
+from chat.application.cancel_answer import CancelAnswer, Cancelled, Cancelling, NotActive, Target
+from chat.application.create_chat import CreateChat
+from chat.application.follow_answer import AWAY_SECONDS, FollowAnswer, Wanted
+from chat.application.ports import Finish
+from chat.application.recover_orphans import Reap
+from chat.application.stream_answer import Budget, Generation, Send, StreamAnswer
+from chat.domain.answer import Event
+from chat.domain.errors import (
     AnswerFailed,
     ChatNotFound,
     FailureCode,
@@ -33,14 +39,8 @@ from chat.errors import (
     StorageUnavailable,
     StreamInProgress,
 )
-from chat.model import Identity, Opened, Opening, Status, StoredAnswer, new_id
-from chat.ports import Finish
+from chat.domain.model import Identity, Opened, Opening, Status, StoredAnswer, new_id
 from chat.settings import Secret
-from chat.use_cases.cancel import CancelAnswer, Cancelled, Cancelling, NotActive, Target
-from chat.use_cases.create import CreateChat
-from chat.use_cases.follow import AWAY_SECONDS, FollowAnswer, Wanted
-from chat.use_cases.reap import Reap
-from chat.use_cases.stream import Budget, Generation, Send, StreamAnswer
 from tests.kit import counts
 from tests.kit.live import NoLimits, Notes
 from tests.kit.lives import (

@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from chat.model import Status, new_id
-from chat.use_cases.cancel import Cancelled, Cancelling
+from chat.application.cancel_answer import Cancelled, Cancelling
+from chat.domain.model import Status, new_id
 from tests.kit import counts
 from tests.kit.fleet import Process, kill_subscriptions, said
 from tests.kit.proxy import Proxy

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from chat.model import Status
-from chat.web.events import EventStream
+from chat.domain.model import Status
+from chat.http.event_stream import EventStream
 from tests.kit import counts
 from tests.kit.ai_server import Gate, say
 from tests.kit.fleet import Fleet, Stores

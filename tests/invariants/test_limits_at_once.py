@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from chat.adapters.redis import keys
-from chat.errors import RateLimited
-from chat.model import new_id
-from chat.ports import Attempt
+from chat.application.ports import Attempt
+from chat.domain.errors import RateLimited
+from chat.domain.model import new_id
 from chat.settings import LimitSettings
 from tests.kit import counts
 from tests.kit.ai_server import say

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import event
 
-from chat.errors import StorageUnavailable
-from chat.model import Status, new_id
-from chat.use_cases.cancel import NotActive
-from chat.use_cases.follow import Wanted
+from chat.application.cancel_answer import NotActive
+from chat.application.follow_answer import Wanted
+from chat.domain.errors import StorageUnavailable
+from chat.domain.model import Status, new_id
 from tests.kit import counts
 from tests.kit.fleet import Process
 from tests.kit.gated import Gated

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from chat.adapters.redis import keys
-from chat.errors import StorageUnavailable
-from chat.model import Status, new_id
-from chat.use_cases.cancel import Cancelled, Cancelling
+from chat.application.cancel_answer import Cancelled, Cancelling
+from chat.domain.errors import StorageUnavailable
+from chat.domain.model import Status, new_id
 from tests.kit import counts
 from tests.kit.ai_server import say
 from tests.kit.fleet import Fleet, Stores, commands

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import event, select
 
 from chat.adapters.mysql.tables import messages
-from chat.errors import StreamInProgress
-from chat.model import new_id
+from chat.domain.errors import StreamInProgress
+from chat.domain.model import new_id
 from tests.kit import ai_server, counts
 from tests.kit.fleet import Process, patient
 from tests.kit.world import Client

@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
-from chat.errors import ChatNotFound
-from chat.model import new_id
-from chat.use_cases.cancel import Cancelled, NotActive
+from chat.application.cancel_answer import Cancelled, NotActive
+from chat.domain.errors import ChatNotFound
+from chat.domain.model import new_id
 from tests.kit import ai_server, counts
 from tests.kit.ai_server import Call
 from tests.kit.fleet import Process, by_question

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from chat.errors import AnswerFailed
-from chat.ports import Finish, Piece, Text
+from chat.application.ports import Finish, Piece, Text
+from chat.domain.errors import AnswerFailed
 
 SILENCE = asyncio.Event
 """Put an event into the script to be silent until it is set."""

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import httpx
 
-from chat.adapters.ai.client import OpenAI, open_client
-from chat.adapters.ai.endpoint import RenewKey
-from chat.adapters.ai.retries import Sleep
-from chat.adapters.ai.transport import LeanTransport
-from chat.errors import AnswerFailed, FailureCode
-from chat.model import Turn
-from chat.ports import Piece, Text
+from chat.adapters.llm.client import OpenAI, open_client
+from chat.adapters.llm.endpoint import RenewKey
+from chat.adapters.llm.retries import Sleep
+from chat.adapters.llm.transport import LeanTransport
+from chat.application.ports import Piece, Text
+from chat.domain.errors import AnswerFailed, FailureCode
+from chat.domain.model import Turn
 from chat.settings import AISettings, Secret
 
 KEY = "sk-SECRET-key"

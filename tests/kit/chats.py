@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from chat.answer import Answer
-from chat.errors import ChatNotFound, IdempotencyConflict, StorageUnavailable
-from chat.model import Busy, Chat, Exchange, FinalRecord, Opened, Opening, Repeated, Status, StoredAnswer
-from chat.title import title_from
+from chat.domain.answer import Answer
+from chat.domain.errors import ChatNotFound, IdempotencyConflict, StorageUnavailable
+from chat.domain.model import Busy, Chat, Exchange, FinalRecord, Opened, Opening, Repeated, Status, StoredAnswer
+from chat.domain.title import title_from
 
 
 @dataclass

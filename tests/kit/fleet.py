@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine, event
 
-from chat.adapters.mysql.chats import SqlChats
 from chat.adapters.mysql.engine import open_engine
+from chat.adapters.mysql.repository import SqlChats
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.limits import RedisLimits
-from chat.adapters.redis.live import RedisLive
+from chat.adapters.redis.coordination import RedisLive
+from chat.adapters.redis.rate_limiter import RedisLimits
 from chat.adapters.redis.subscription import Subscription
-from chat.model import new_id
-from chat.ports import AI
+from chat.application.ports import AI
+from chat.domain.model import new_id
 from chat.settings import LimitSettings, Secret
 from tests.kit import ai_server
 from tests.kit.ai_server import AIServer, Call, Script

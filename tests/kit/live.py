@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
-from chat.answer import Answer, Event
-from chat.errors import StorageUnavailable
-from chat.model import FinalRecord
-from chat.ports import Attempt, LogPage, Vitals
+from chat.application.ports import Attempt, LogPage, Vitals
+from chat.domain.answer import Answer, Event
+from chat.domain.errors import StorageUnavailable
+from chat.domain.model import FinalRecord
 
 
 class MemoryLive:

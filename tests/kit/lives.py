@@ -8,14 +8,14 @@ from contextvars import Context, ContextVar, copy_context
 from random import Random
 from typing import Any
 
-from chat.adapters.mysql import statements as say
-from chat.adapters.mysql.chats import SqlChats
+from chat.adapters.mysql import statements as sql
 from chat.adapters.mysql.database import Database
+from chat.adapters.mysql.repository import SqlChats
 from chat.adapters.mysql.rows import load_answer
-from chat.answer import Answer, Event
-from chat.errors import StorageUnavailable
-from chat.model import FinalRecord, Opened, Opening, StoredAnswer
-from chat.ports import Chats, LogPage, Text, Vitals
+from chat.application.ports import Chats, LogPage, Text, Vitals
+from chat.domain.answer import Answer, Event
+from chat.domain.errors import StorageUnavailable
+from chat.domain.model import FinalRecord, Opened, Opening, StoredAnswer
 from tests.kit.chats import MemoryChats
 from tests.kit.virtual_time import PROCESS
 
@@ -76,7 +76,7 @@ class HereSqlChats(SqlChats):
 
     def peek(self, chat_id: str, message_id: str) -> StoredAnswer | None:
         values = {"b_chat": chat_id, "b_message": message_id}
-        return self._database._attempt(lambda connection: load_answer(connection, say.ANSWER, values))
+        return self._database._attempt(lambda connection: load_answer(connection, sql.ANSWER, values))
 
 
 class HereMemoryChats(MemoryChats):

@@ -18,10 +18,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from chat.answer import Answer, Event
-from chat.errors import FailureCode
-from chat.model import Ending, Identity, Source, Status, Usage, new_id
-from chat.web.sse import frame
+from chat.domain.answer import Answer, Event
+from chat.domain.errors import FailureCode
+from chat.domain.model import Ending, Identity, Source, Status, Usage, new_id
+from chat.http.sse import frame
 
 PAGE = Path(__file__).parents[2] / "local" / "page"
 USAGE = Usage(12, 34)

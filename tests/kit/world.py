@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from chat.answer import Event
-from chat.model import StoredAnswer
-from chat.ports import AI, Chats, Journal, Limits, Live
-from chat.use_cases.cancel import CancelAnswer, Target
-from chat.use_cases.create import CreateChat
-from chat.use_cases.follow import FollowAnswer, Following, Wanted
-from chat.use_cases.reap import Reap
-from chat.use_cases.stream import Budget, Generation, Send, StreamAnswer
+from chat.application.cancel_answer import CancelAnswer, Target
+from chat.application.create_chat import CreateChat
+from chat.application.follow_answer import FollowAnswer, Following, Wanted
+from chat.application.ports import AI, Chats, Journal, Limits, Live
+from chat.application.recover_orphans import Reap
+from chat.application.stream_answer import Budget, Generation, Send, StreamAnswer
+from chat.domain.answer import Event
+from chat.domain.model import StoredAnswer
 from tests.kit.ai import ScriptedAI
 from tests.kit.live import MemoryLive, NoLimits, Notes
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 
-from chat.ports import Finish, Text
+from chat.application.ports import Finish, Text
 from tests.kit.ai_server import DONE, finish, text
 from tests.kit.asking import TURNS, asking, joined
 from tests.kit.clock_loop import ClockLoop, run

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.adapters.ai.parser import MOST_EVENT_BYTES, Parser
-from chat.errors import FailureCode
-from chat.model import Source, Usage
-from chat.ports import Finish, Piece, Reasoning, Sources, Text
+from chat.adapters.llm.sse_decoder import MOST_EVENT_BYTES, Parser
+from chat.application.ports import Finish, Piece, Reasoning, Sources, Text
+from chat.domain.errors import FailureCode
+from chat.domain.model import Source, Usage
 
 Outcome = tuple[list[Piece], FailureCode | None]
 

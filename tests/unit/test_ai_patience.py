@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chat.adapters.ai.patience import Patience
+from chat.adapters.llm.idle_timeout import Patience
 from tests.kit.clock_loop import ClockLoop, run
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.adapters.ai.parser import Parser
-from chat.adapters.ai.template import MOST_LESSONS, Template, decode
-from chat.ports import Piece, Text
+from chat.adapters.llm.delta_fast_path import MOST_LESSONS, Template, decode
+from chat.adapters.llm.sse_decoder import Parser
+from chat.application.ports import Piece, Text
 
 
 def chunk(content: str, noise: str | None = None, **members: Any) -> dict[str, Any]:

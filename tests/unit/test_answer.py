@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from chat.answer import DELTA, Answer, Event, IllegalTransition
-from chat.errors import FailureCode
-from chat.model import Ending, Identity, Source, Status, Usage
+from chat.domain.answer import DELTA, Answer, Event, IllegalTransition
+from chat.domain.errors import FailureCode
+from chat.domain.model import Ending, Identity, Source, Status, Usage
 
 WHO = Identity("chat", "message", "question", "session", "model")
 USAGE = Usage(3, 4)

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from chat.errors import AnswerFailed, ChatNotFound, FailureCode, StorageUnavailable
-from chat.model import Status, new_id
-from chat.ports import Finish
-from chat.use_cases.cancel import Cancelled, Cancelling, NotActive
+from chat.application.cancel_answer import Cancelled, Cancelling, NotActive
+from chat.application.ports import Finish
+from chat.domain.errors import AnswerFailed, ChatNotFound, FailureCode, StorageUnavailable
+from chat.domain.model import Status, new_id
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
 from tests.kit.world import World

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.context import estimate_input, estimate_tokens, fit
-from chat.model import Exchange, Turn
+from chat.domain.model import Exchange, Turn
+from chat.domain.prompt_window import estimate_input, estimate_tokens, fit
 
 
 def contents(turns: list[Turn]) -> list[str]:

@@ -103,7 +103,7 @@ def test_the_command_fails_unless_the_change_set_is_clean():
         (["functions/create_chat/app.py"], ["create_chat"]),
         (["functions/stream_chat/app.py", "functions/cancel_stream/app.py"], ["cancel_stream", "stream_chat"]),
         (["migrations/versions/0002_more.py"], ["migrations"]),
-        (["layers/common/chat/answer.py"], ["migrations", "create_chat", "cancel_stream", "stream_chat"]),
+        (["layers/common/chat/domain/answer.py"], ["migrations", "create_chat", "cancel_stream", "stream_chat"]),
         (["layers/common/requirements.txt"], ["migrations", "create_chat", "cancel_stream", "stream_chat"]),
         (["template.yaml", "functions/create_chat/app.py"], ["stack", "create_chat"]),
         (["README.md", "tests/unit/test_answer.py", "functions/create_chat_old/app.py", "docs/template.yaml"], []),

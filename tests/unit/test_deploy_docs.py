@@ -33,7 +33,7 @@ def test_on_instances_a_thousand_answers_cost_less_the_more_share_one():
 
 
 def test_the_counts_that_are_priced_are_those_of_the_template():
-    from chat.adapters.telemetry.names import METRICS
+    from chat.adapters.telemetry.metric_names import METRICS
 
     resources = list(Rendered(OpenAiApiKey="sk").resources.values())
     alarms = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::CloudWatch::Alarm"]

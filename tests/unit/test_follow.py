@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from chat.answer import Answer
-from chat.errors import ChatNotFound
-from chat.model import Source, Status, new_id
-from chat.ports import Finish, Reasoning, Sources
-from chat.use_cases.follow import Wanted
+from chat.application.follow_answer import Wanted
+from chat.application.ports import Finish, Reasoning, Sources
+from chat.domain.answer import Answer
+from chat.domain.errors import ChatNotFound
+from chat.domain.model import Source, Status, new_id
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
 from tests.kit.live import MemoryLive

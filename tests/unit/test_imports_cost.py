@@ -26,8 +26,8 @@ NOWHERE = {
 }
 DENIED = {
     "stream_chat": NOWHERE | {"mangum"},
-    "create_chat": NOWHERE | {"httpx", "httptools", "lambda_stream", "chat.adapters.ai"},
-    "cancel_stream": NOWHERE | {"httpx", "httptools", "lambda_stream", "chat.adapters.ai"},
+    "create_chat": NOWHERE | {"httpx", "httptools", "lambda_stream", "chat.adapters.llm"},
+    "cancel_stream": NOWHERE | {"httpx", "httptools", "lambda_stream", "chat.adapters.llm"},
 }
 SETTINGS = {
     "REDIS_URL": "redis://localhost",

@@ -13,14 +13,14 @@ from httpx_sse import EventSource
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.answer import Answer
-from chat.errors import FAILURES, ChatError, FailureCode, InvalidRequest
-from chat.model import Ending, Identity, Source, Status, Usage, is_name, new_id
+from chat.application.cancel_answer import Cancelled, Cancelling, NotActive
+from chat.domain.answer import Answer
+from chat.domain.errors import FAILURES, ChatError, FailureCode, InvalidRequest
+from chat.domain.model import Ending, Identity, Source, Status, Usage, is_name, new_id
+from chat.http.request_fields import idempotency_key, last_event_id
+from chat.http.routes import describe
+from chat.http.sse import frame
 from chat.settings import Settings
-from chat.use_cases.cancel import Cancelled, Cancelling, NotActive
-from chat.web.api import describe
-from chat.web.requests import idempotency_key, last_event_id
-from chat.web.sse import frame
 from openapi import problems
 from openapi.document import PLACE, applications, document, text
 from openapi.events import NAMES, item_schema
@@ -78,7 +78,7 @@ def test_a_route_that_nobody_described_cannot_be_left_out(monkeypatch):
 
 
 def test_every_problem_has_its_code_status_headers_and_an_example():
-    kinds = [ChatError, *(kind for kind in ChatError.__subclasses__() if kind.__module__ == "chat.errors")]
+    kinds = [ChatError, *(kind for kind in ChatError.__subclasses__() if kind.__module__ == "chat.domain.errors")]
     assert len(kinds) == 14
     assert DOCUMENT["components"]["schemas"]["ProblemCode"]["enum"] == [kind.code for kind in kinds]
     for kind in kinds:

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from chat.answer import Event
-from chat.web.outlet import BUFFER_BYTES, SEND_BYTES, Outlet
-from chat.web.sse import COMMENT
+from chat.domain.answer import Event
+from chat.http.sse import COMMENT
+from chat.http.sse_writer import BUFFER_BYTES, SEND_BYTES, Outlet
 from tests.kit.clock_loop import ClockLoop, run
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chat.adapters.redis.beat import SLICE, Beat
+from chat.adapters.redis.flush_loop import SLICE, Beat
 from tests.kit.waiting import until
 
 

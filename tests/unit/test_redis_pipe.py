@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from chat.adapters.redis.connection import RedisAway
-from chat.adapters.redis.pipe import TRIP_SECONDS, Pipe
+from chat.adapters.redis.pipelined_client import TRIP_SECONDS, Pipe
 from tests.kit.clock_loop import run
 
 

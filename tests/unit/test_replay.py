@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from chat.answer import Answer
-from chat.errors import FailureCode
-from chat.model import Ending, Identity, Source, Status, StoredAnswer, Usage
-from chat.replay import growth, join, last_events, replay
+from chat.domain.answer import Answer
+from chat.domain.errors import FailureCode
+from chat.domain.model import Ending, Identity, Source, Status, StoredAnswer, Usage
+from chat.domain.replay import growth, join, last_events, replay
 
 WHO = Identity("chat", "message", "question", "session", "model")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -6,8 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from chat.answer import Answer
-from chat.errors import (
+from chat.application.ports import Finish, Reasoning, Sources, Text
+from chat.application.stream_answer import MOST_CHARACTERS
+from chat.domain.answer import Answer
+from chat.domain.errors import (
     AnswerFailed,
     ChatNotFound,
     FailureCode,
@@ -16,9 +18,7 @@ from chat.errors import (
     StorageUnavailable,
     StreamInProgress,
 )
-from chat.model import Ending, FinalRecord, Source, Status, StoredAnswer, Turn, Usage, new_id
-from chat.ports import Finish, Reasoning, Sources, Text
-from chat.use_cases.stream import MOST_CHARACTERS
+from chat.domain.model import Ending, FinalRecord, Source, Status, StoredAnswer, Turn, Usage, new_id
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
 from tests.kit.live import MemoryLive, NoLimits

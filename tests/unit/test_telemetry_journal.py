@@ -8,14 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from chat.adapters.telemetry import names
-from chat.adapters.telemetry.journal import LoggingJournal
-from chat.answer import Answer
-from chat.errors import AnswerFailed, FailureCode, RateLimited
-from chat.model import Identity, Status, new_id
-from chat.ports import Finish, Probe, Usage
+from chat.adapters.telemetry import metric_names
+from chat.adapters.telemetry.answer_telemetry import LoggingJournal
+from chat.application.ports import Finish, Probe, Usage
+from chat.domain.answer import Answer
+from chat.domain.errors import AnswerFailed, FailureCode, RateLimited
+from chat.domain.model import Identity, Status, new_id
+from chat.log_context import ids, tracing
 from chat.settings import Secret, TelemetrySettings
-from chat.trace import ids, tracing
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
 from tests.kit.live import NoLimits
@@ -23,7 +23,7 @@ from tests.kit.log_lines import dimensions, metrics, of, parse
 from tests.kit.waiting import until
 from tests.kit.world import World
 
-LIFE = [names.STARTED, names.FIRST_DELTA, names.ENDED]
+LIFE = [metric_names.STARTED, metric_names.FIRST_DELTA, metric_names.ENDED]
 
 
 def settings(**changes) -> TelemetrySettings:
@@ -80,11 +80,11 @@ async def test_each_end_is_counted_under_its_own_name(status, journal, lines):
         await client.has(2)
         await world.cancel(chat_id)
     await task
-    (line,) = of(lines(), names.ENDED)
+    (line,) = of(lines(), metric_names.ENDED)
     assert line["status"] == status
     assert {name for name in metrics(line) if name.startswith("Answer")} == {
         "AnswerDuration",
-        names.ENDS[status].name,
+        metric_names.ENDS[status].name,
     }
     assert line.get("errorCode") == {Status.FAILED: "ai_error", Status.TIMEOUT: "deadline"}.get(status)
     assert line["level"] == ("WARNING" if status in (Status.FAILED, Status.TIMEOUT) else "INFO")
@@ -113,13 +113,13 @@ async def test_sixteen_answers_at_once_have_each_its_own_ids_and_numbers(journal
 
     found = lines()
     assert len(found) == 16 * len(LIFE)
-    assert max(metrics(line)["ProcessStreams"] for line in of(found, names.STARTED)) == 16
+    assert max(metrics(line)["ProcessStreams"] for line in of(found, metric_names.STARTED)) == 16
     for message_id, number in asked.items():
         life = [line for line in found if line["messageId"] == message_id]
         assert sorted(line["message"] for line in life) == sorted(LIFE)
         assert {line["requestId"] for line in life} == {f"request-{number}"}
         assert {line["sessionId"] for line in life} == {f"session-{number}"}
-        (ended,) = of(life, names.ENDED)
+        (ended,) = of(life, metric_names.ENDED)
         assert (ended["Deltas"], ended["InputTokens"], ended["characters"]) == (number + 1, number, number + 1)
     assert len({line["user"] for line in found}) == 16
 
@@ -129,7 +129,7 @@ async def test_a_delta_costs_no_line(journal, lines):
     await world.ask(await world.new_chat())
     found = lines()
     assert len(found) == len(LIFE)
-    assert of(found, names.ENDED)[0]["Deltas"] == 1000
+    assert of(found, metric_names.ENDED)[0]["Deltas"] == 1000
 
 
 async def test_a_cancel_is_a_line_of_its_own_with_its_latency(journal, lines):
@@ -143,7 +143,7 @@ async def test_a_cancel_is_a_line_of_its_own_with_its_latency(journal, lines):
     world.ai.script = [Finish("stop")]
     other = await world.ask(chat_id)
     await world.cancel(chat_id, message_id=other.start["messageId"])
-    done, nothing, too_late = of(lines(), names.CANCEL)
+    done, nothing, too_late = of(lines(), metric_names.CANCEL)
     assert (done["outcome"], done["messageId"]) == ("Cancelled", client.start["messageId"])
     assert metrics(done) == {"CancelLatency": done["milliseconds"]}
     for line in (nothing, too_late):
@@ -175,7 +175,7 @@ async def test_a_refused_message_says_which_limit_it_met(journal, lines):
     with pytest.raises(RateLimited):
         await world.send(await world.new_chat())
     (line,) = lines()
-    assert (line["message"], line["limit"], metrics(line)) == (names.LIMITED, "minute", {"RateLimited": 1})
+    assert (line["message"], line["limit"], metrics(line)) == (metric_names.LIMITED, "minute", {"RateLimited": 1})
     assert dimensions(line) == [["service"], ["service", "limit"]]
 
 
@@ -205,7 +205,7 @@ def test_without_redis_a_start_says_nothing_of_redis(journal, lines):
 
 def everything(journal: LoggingJournal) -> None:
     """Let every event happen."""
-    answers = {status: Answer(Identity(new_id(), new_id(), new_id(), "phone", "model")) for status in names.ENDS}
+    answers = {status: Answer(Identity(new_id(), new_id(), new_id(), "phone", "model")) for status in metric_names.ENDS}
     for status, answer in answers.items():
         answer.begin()
         journal.counted(1)
@@ -223,10 +223,10 @@ def everything(journal: LoggingJournal) -> None:
 def test_every_name_of_the_names_module_is_written_and_no_other(journal, lines):
     everything(journal)
     found = lines()
-    assert {line["message"] for line in found} == set(names.EVENTS)
-    assert {name for line in found for name in metrics(line)} == {metric.name for metric in names.METRICS}
+    assert {line["message"] for line in found} == set(metric_names.EVENTS)
+    assert {name for line in found for name in metrics(line)} == {metric.name for metric in metric_names.METRICS}
     units = {m["Name"]: m["Unit"] for line in found for m in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
-    assert units == {metric.name: metric.unit for metric in names.METRICS}
+    assert units == {metric.name: metric.unit for metric in metric_names.METRICS}
 
 
 def test_no_id_is_ever_a_dimension(journal, lines):
@@ -263,7 +263,7 @@ def test_a_quiet_level_does_not_silence_what_carries_metrics(lines, monkeypatch)
     monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "ERROR")
     journal = LoggingJournal(settings(service="a_quiet_one", level="ERROR"))
     everything(journal)
-    assert {line["message"] for line in lines()} == set(names.EVENTS)
+    assert {line["message"] for line in lines()} == set(metric_names.EVENTS)
 
 
 async def test_no_text_of_a_message_is_ever_written(journal, capsys, caplog):
@@ -278,7 +278,7 @@ async def test_no_text_of_a_message_is_ever_written(journal, capsys, caplog):
         world = world_of(journal, *script)
         await world.ask(await world.new_chat(), secret)
     written = capsys.readouterr()
-    assert len(of(parse(written.out), names.ENDED)) == len(scripts)
+    assert len(of(parse(written.out), metric_names.ENDED)) == len(scripts)
     assert not [word for word in ("Meine", "Kontonummer") if word in written.out + written.err]
 
 

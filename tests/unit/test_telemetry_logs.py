@@ -9,8 +9,8 @@ import warnings
 import pytest
 
 from chat.adapters.telemetry.logs import log_everything
+from chat.log_context import tracing
 from chat.settings import Settings, SettingsError, TelemetrySettings
-from chat.trace import tracing
 from tests.kit.log_lines import parse
 
 SECRET = "my message, mysql://user:hunter2@host/db"
@@ -36,18 +36,18 @@ def log(capsys):
 def test_our_modules_lines_carry_what_is_attached_and_the_ids_of_their_task(log):
     lines = log()
     with tracing(requestId="r-1", messageId="m-1"):
-        logging.getLogger("chat.adapters.ai.retries").info("the AI is asked %s", "again", extra={"code": "ai_timeout"})
+        logging.getLogger("chat.adapters.llm.retries").info("the AI is asked %s", "again", extra={"code": "ai_timeout"})
     (line,) = lines()
     expected = {"level": "INFO", "message": "the AI is asked again", "code": "ai_timeout", "service": "stream_chat"}
     assert expected.items() <= line.items()
-    assert (line["requestId"], line["messageId"], line["logger"]) == ("r-1", "m-1", "chat.adapters.ai.retries")
+    assert (line["requestId"], line["messageId"], line["logger"]) == ("r-1", "m-1", "chat.adapters.llm.retries")
 
 
 @pytest.mark.parametrize(("level", "written"), [("DEBUG", 3), ("INFO", 2), ("WARNING", 1)])
 def test_the_set_level_is_that_of_our_modules(log, level, written):
     lines = log(level)
     for say in ("debug", "info", "warning"):
-        getattr(logging.getLogger("chat.use_cases.stream"), say)("said")
+        getattr(logging.getLogger("chat.application.stream_answer"), say)("said")
     assert len(lines()) == written
 
 
@@ -67,7 +67,7 @@ def test_libraries_are_heard_from_warning_on_and_only_the_begin_of_what_they_say
 
 def test_an_error_is_told_by_its_kind_and_place_never_in_its_words(log):
     lines = log()
-    for name in ("chat.web.problems", "sqlalchemy.pool"):
+    for name in ("chat.http.problems", "sqlalchemy.pool"):
         try:
             try:
                 raise KeyError(SECRET)

@@ -7,13 +7,13 @@ from typing import get_args
 
 import pytest
 
-from chat.adapters.redis.limits import REASONS
-from chat.adapters.telemetry import names
-from chat.ports import Fallback
+from chat.adapters.redis.rate_limiter import REASONS
+from chat.adapters.telemetry import metric_names
+from chat.application.ports import Fallback
 from tests.kit.cloudformation import Rendered
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
-METRICS = {metric.name: metric.unit for metric in names.METRICS}
+METRICS = {metric.name: metric.unit for metric in metric_names.METRICS}
 SERVICES = {"create_chat", "stream_chat", "cancel_stream"}
 
 
@@ -29,19 +29,19 @@ def code(cell: str) -> list[str]:
 
 
 def test_the_page_lists_every_event_in_the_order_of_an_answers_life():
-    assert [code(row[0])[0] for row in table("## The log")] == list(names.EVENTS)
+    assert [code(row[0])[0] for row in table("## The log")] == list(metric_names.EVENTS)
 
 
 def test_the_page_lists_every_metric_with_its_unit_and_the_event_that_publishes_it():
     rows = table("## Metrics")
     assert {code(row[0])[0]: row[1] for row in rows} == METRICS
     for row in rows:
-        assert set(code(row[2])) <= set(names.EVENTS)
+        assert set(code(row[2])) <= set(metric_names.EVENTS)
 
 
 def test_the_page_explains_every_fallback_and_limit():
     assert {code(row[0])[0] for row in table("What a `fallback` is")} == set(get_args(Fallback))
-    (limited,) = [row for row in table("## The log") if code(row[0]) == [names.LIMITED]]
+    (limited,) = [row for row in table("## The log") if code(row[0]) == [metric_names.LIMITED]]
     assert set(code(limited[2])) - {"limit"} == set(REASONS)
 
 
@@ -58,8 +58,8 @@ def test_the_stars_on_the_page_are_the_alarms_of_the_template():
     for alarm in alarms:
         metrics = [one["MetricStat"]["Metric"] for one in alarm.get("Metrics", []) if "MetricStat" in one] or [alarm]
         for metric in metrics:
-            what = [one["Value"] for one in metric["Dimensions"] if one["Name"] == names.WHAT]
-            found.add((metric["MetricName"], names.WHAT, *what) if what else (metric["MetricName"],))
+            what = [one["Value"] for one in metric["Dimensions"] if one["Name"] == metric_names.WHAT]
+            found.add((metric["MetricName"], metric_names.WHAT, *what) if what else (metric["MetricName"],))
     assert starred == found
 
 
@@ -84,7 +84,11 @@ def watched() -> list[tuple[str, dict[str, str]]]:
 @pytest.mark.parametrize(("metric", "dimensions"), watched())
 def test_the_template_watches_metrics_that_are_published_under_these_dimensions(metric, dimensions):
     assert metric in METRICS
-    second = {names.DIMENSIONS[one] for one in names.METRICS if one.name == metric and one in names.DIMENSIONS}
+    second = {
+        metric_names.DIMENSIONS[one]
+        for one in metric_names.METRICS
+        if one.name == metric and one in metric_names.DIMENSIONS
+    }
     assert dimensions.pop("service") in SERVICES
     assert set(dimensions) <= second
     assert set(dimensions.values()) <= {*get_args(Fallback), *REASONS}

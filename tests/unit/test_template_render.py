@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from chat.adapters.telemetry import names
+from chat.adapters.telemetry import metric_names
 from chat.settings import Settings
 from deploy.template import load
 from tests.kit.cloudformation import CHOICES, TEMPLATE, Dangling, Rendered, combinations
@@ -276,13 +276,13 @@ def watched(rendered):
     """The chat's own metrics on the dashboard and in alarms, with their service."""
     body = json.loads(rendered.of("ChatDashboard")["DashboardBody"])
     rows = [row for widget in body["widgets"] for row in widget["properties"]["metrics"] if row[0] == "aiva-chat"]
-    assert {row[2] for row in rows} == {names.SERVICE}
+    assert {row[2] for row in rows} == {metric_names.SERVICE}
     dashboard = {(row[1], row[3]) for row in rows}
     alarms = set()
     for resource in rendered.resources.values():
         if resource["Type"] == "AWS::CloudWatch::Alarm" and resource["Properties"].get("Namespace") == "aiva-chat":
             service, *_ = resource["Properties"]["Dimensions"]
-            assert service["Name"] == names.SERVICE
+            assert service["Name"] == metric_names.SERVICE
             alarms.add((resource["Properties"]["MetricName"], service["Value"]))
     return dashboard, alarms
 
@@ -290,7 +290,7 @@ def watched(rendered):
 def test_dashboard_and_alarms_watch_what_the_code_emits():
     rendered = Rendered(**KEY)
     dashboard, alarms = watched(rendered)
-    emitted = {metric.name for metric in names.METRICS}
+    emitted = {metric.name for metric in metric_names.METRICS}
     assert {name for name, _ in dashboard} == emitted
     assert {name for name, _ in alarms} == {"FirstDelta", "CancelLatency", "Fallback", "AnswerFailed"} <= emitted
     services = {rendered.environment(name)["POWERTOOLS_SERVICE_NAME"] for name in functions(rendered)}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chat.title import TITLE_CHARACTERS, title_from
+from chat.domain.title import TITLE_CHARACTERS, title_from
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 THUMB = "\U0001f44d\U0001f3fd"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chat.errors import ChatError, InvalidContent, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
-from chat.web.bodies import content_field, read_json, text_field, uuid_field
+from chat.domain.errors import ChatError, InvalidContent, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from chat.http.json_body import content_field, read_json, text_field, uuid_field
 from tests.kit.web_request import Body, request_of
 
 LIMIT = 262_144

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from chat.answer import Event
-from chat.web.events import EventStream
+from chat.domain.answer import Event
+from chat.http.event_stream import EventStream
 from tests.kit.waiting import until
 
 

@@ -13,10 +13,8 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from chat.errors import ChatError, Forbidden, InvalidRequest, Unauthenticated
-from chat.settings import AuthSettings, Secret, SettingsError
-from chat.web.bodies import read_json
-from chat.web.identity import (
+from chat.domain.errors import ChatError, Forbidden, InvalidRequest, Unauthenticated
+from chat.http.auth.identity import (
     Caller,
     Canceller,
     identify_caller,
@@ -24,7 +22,9 @@ from chat.web.identity import (
     identify_user,
     token_verifier,
 )
-from chat.web.problems import UnknownErrors, exception_handlers
+from chat.http.json_body import read_json
+from chat.http.problems import UnknownErrors, exception_handlers
+from chat.settings import AuthSettings, Secret, SettingsError
 from tests.kit.issuer import AUDIENCE, ISSUER, claims
 from tests.kit.web_request import Body, Reply, request_of, scope_of
 
@@ -182,9 +182,9 @@ def test_a_url_that_cannot_be_used_stops_the_function_at_its_start():
 def test_header_mode_imports_neither_the_token_library_nor_cryptography_nor_an_http_client():
     code = """
 import sys
-import chat.web.problems, chat.web.bodies, chat.web.identity
+import chat.http.problems, chat.http.json_body, chat.http.auth.identity
 from chat.settings import AuthSettings
-assert chat.web.identity.token_verifier(AuthSettings("header")) is None
+assert chat.http.auth.identity.token_verifier(AuthSettings("header")) is None
 print([name for name in ("jwt", "cryptography", "httpx") if name in sys.modules])
 """
     path = Path(__file__).parents[2] / "layers" / "common"
@@ -193,7 +193,7 @@ print([name for name in ("jwt", "cryptography", "httpx") if name in sys.modules]
 
 
 def test_what_a_bad_token_raises_is_the_contracts_401():
-    from chat.web.tokens import InvalidToken
+    from chat.http.auth.tokens import InvalidToken
 
     error: ChatError = InvalidToken("The token has expired.")
     assert (error.status, error.code) == (401, "unauthenticated")

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from chat.errors import (
+from chat.domain.errors import (
     ChatError,
     ChatNotFound,
     Forbidden,
@@ -32,8 +32,8 @@ from chat.errors import (
     Unauthenticated,
     UnsupportedMediaType,
 )
-from chat.model import canonical_uuid
-from chat.web.problems import MEDIA_TYPE, TYPE_PREFIX, UnknownErrors, describe, exception_handlers, problem, request_id
+from chat.domain.model import canonical_uuid
+from chat.http.problems import MEDIA_TYPE, TYPE_PREFIX, UnknownErrors, describe, exception_handlers, problem, request_id
 from tests.kit.web_request import Body, Reply, scope_of
 
 SECRET = "the user's own words, and mysql://root:hunter2@db"

@@ -6,15 +6,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chat.errors import ChatError, InvalidRequest, PayloadTooLarge
-from chat.web import requests
-from chat.web.requests import LastEventId
+from chat.domain.errors import ChatError, InvalidRequest, PayloadTooLarge
+from chat.http import request_fields
+from chat.http.request_fields import LastEventId
 from tests.kit.web_request import Body, request_of
 
 ID = "0198c0de-0000-7000-8000-00000000abcd"
 
 
-@pytest.mark.parametrize(("read", "name"), [(requests.user_id, "X-User-Id"), (requests.session_id, "X-Session-Id")])
+@pytest.mark.parametrize(
+    ("read", "name"), [(request_fields.user_id, "X-User-Id"), (request_fields.session_id, "X-Session-Id")]
+)
 class TestNames:
     def test_a_name_is_returned_as_it_is_without_white_space_around_it(self, read, name):
         assert read(request_of([(name, " Al.ice_1:@-\t")])) == "Al.ice_1:@-"
@@ -39,21 +41,21 @@ class TestNames:
 
 @pytest.mark.parametrize("value", ["k", "a b", '"8e03978e"', "~" * 200])
 def test_an_idempotency_key_is_printable_ascii(value):
-    assert requests.idempotency_key(request_of([("Idempotency-Key", value)])) == value
+    assert request_fields.idempotency_key(request_of([("Idempotency-Key", value)])) == value
 
 
 @pytest.mark.parametrize("value", ["", " ", "a" * 201, "k1,k2", "é", "a\nb", "\x7f"])
 def test_any_other_idempotency_key_is_refused(value):
     with pytest.raises(InvalidRequest, match="Idempotency-Key"):
-        requests.idempotency_key(request_of([("Idempotency-Key", value)]))
+        request_fields.idempotency_key(request_of([("Idempotency-Key", value)]))
 
 
 def test_no_idempotency_key_is_none():
-    assert requests.idempotency_key(request_of()) is None
+    assert request_fields.idempotency_key(request_of()) is None
 
 
 def test_an_id_in_the_path_is_canonical_whatever_its_case():
-    assert requests.path_uuid(request_of(path_params={"chatId": ID.upper()})) == ID
+    assert request_fields.path_uuid(request_of(path_params={"chatId": ID.upper()})) == ID
 
 
 NO_UUIDS = [
@@ -72,19 +74,19 @@ NO_UUIDS = [
 @pytest.mark.parametrize("value", NO_UUIDS)
 def test_any_other_id_in_the_path_is_refused_by_name(value):
     with pytest.raises(InvalidRequest, match="chatId in the path must be a UUID"):
-        requests.path_uuid(request_of(path_params={"chatId": value}))
+        request_fields.path_uuid(request_of(path_params={"chatId": value}))
 
 
 def test_an_id_in_the_query_is_canonical_and_may_be_absent():
     request = request_of(query=f"messageId={ID.upper()}")
-    assert requests.query_uuid(request, "messageId") == ID
-    assert requests.query_uuid(request, "userMessageId") is None
+    assert request_fields.query_uuid(request, "messageId") == ID
+    assert request_fields.query_uuid(request, "userMessageId") is None
 
 
 @pytest.mark.parametrize("query", ["messageId=", "messageId=x", f"messageId={ID}&messageId={ID}", f"messageId=%20{ID}"])
 def test_a_malformed_or_repeated_id_in_the_query_is_refused_by_name(query):
     with pytest.raises(InvalidRequest, match="messageId"):
-        requests.query_uuid(request_of(query=query), "messageId")
+        request_fields.query_uuid(request_of(query=query), "messageId")
 
 
 @pytest.mark.parametrize(
@@ -98,17 +100,17 @@ def test_a_malformed_or_repeated_id_in_the_query_is_refused_by_name(query):
     ],
 )
 def test_the_last_event_id_comes_from_the_header_or_the_query(value, expected):
-    assert requests.last_event_id(request_of([("Last-Event-ID", value)])) == expected
-    assert requests.last_event_id(request_of(query=f"lastEventId={value}")) == expected
+    assert request_fields.last_event_id(request_of([("Last-Event-ID", value)])) == expected
+    assert request_fields.last_event_id(request_of(query=f"lastEventId={value}")) == expected
 
 
 def test_the_header_counts_when_both_are_there():
     request = request_of([("Last-Event-ID", f"{ID}:2")], query="lastEventId=nonsense")
-    assert requests.last_event_id(request) == (ID, 2)
+    assert request_fields.last_event_id(request) == (ID, 2)
 
 
 def test_without_either_there_is_no_last_event_id():
-    assert requests.last_event_id(request_of()) is None
+    assert request_fields.last_event_id(request_of()) is None
 
 
 BAD_EVENT_IDS = [
@@ -132,9 +134,9 @@ BAD_EVENT_IDS = [
 @pytest.mark.parametrize("value", BAD_EVENT_IDS)
 def test_a_malformed_last_event_id_is_refused_by_the_name_it_came_under(value):
     with pytest.raises(InvalidRequest, match="header Last-Event-ID"):
-        requests.last_event_id(request_of([("Last-Event-ID", value)], query=f"lastEventId={ID}:1"))
+        request_fields.last_event_id(request_of([("Last-Event-ID", value)], query=f"lastEventId={ID}:1"))
     with pytest.raises(InvalidRequest, match="query parameter lastEventId"):
-        requests.last_event_id(request_of(query=f"lastEventId={value}"))
+        request_fields.last_event_id(request_of(query=f"lastEventId={value}"))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_a_malformed_last_event_id_is_refused_by_the_name_it_came_under(value):
 )
 def test_a_repeated_last_event_id_is_refused(request_):
     with pytest.raises(InvalidRequest, match="more than once"):
-        requests.last_event_id(request_)
+        request_fields.last_event_id(request_)
 
 
 latin1 = st.text(st.characters(max_codepoint=255), max_size=60)
@@ -159,7 +161,7 @@ near_event_ids = st.from_regex(r"[0-9a-fA-F-]{36}:(done|start|[0-9]{1,12})", ful
 def test_whatever_is_sent_the_last_event_id_is_well_formed_or_refused(header, query):
     request = request_of([("Last-Event-ID", header)] if header is not None else [], query=query)
     try:
-        found = requests.last_event_id(request)
+        found = request_fields.last_event_id(request)
     except ChatError as error:
         assert error.status == 400
         assert error.detail.isprintable() and error.detail.isascii() and len(error.detail) < 200
@@ -168,33 +170,33 @@ def test_whatever_is_sent_the_last_event_id_is_well_formed_or_refused(header, qu
 
 
 async def test_a_body_in_pieces_is_joined():
-    assert await requests.read_body(request_of(body=Body(b"ab", b"", b"cd")), 4) == b"abcd"
+    assert await request_fields.read_body(request_of(body=Body(b"ab", b"", b"cd")), 4) == b"abcd"
 
 
 async def test_a_body_declared_too_long_is_refused_unread():
     body = Body(b"x")
     with pytest.raises(PayloadTooLarge, match="10 bytes"):
-        await requests.read_body(request_of([("Content-Length", "11")], body), 10)
+        await request_fields.read_body(request_of([("Content-Length", "11")], body), 10)
     assert body.reads == 0
 
 
 async def test_a_body_that_turns_out_too_long_is_not_read_to_its_end():
     body = Body(*[b"x" * 6] * 100)
     with pytest.raises(PayloadTooLarge):
-        await requests.read_body(request_of([("Content-Length", "5")], body), 10)
+        await request_fields.read_body(request_of([("Content-Length", "5")], body), 10)
     assert body.reads == 2
 
 
 async def test_a_body_as_long_as_the_limit_is_accepted():
-    assert await requests.read_body(request_of([("Content-Length", "10")], b"x" * 10), 10) == b"x" * 10
+    assert await request_fields.read_body(request_of([("Content-Length", "10")], b"x" * 10), 10) == b"x" * 10
 
 
 @pytest.mark.parametrize("length", ["", "-1", "1e3", "5,5", "0x10", "9" * 5000, "²"])
 async def test_a_declared_length_that_is_no_number_is_refused(length):
     with pytest.raises(InvalidRequest, match="Content-Length"):
-        await requests.read_body(request_of([("Content-Length", length)]), 10)
+        await request_fields.read_body(request_of([("Content-Length", length)]), 10)
 
 
 async def test_a_client_that_goes_away_within_its_body_is_refused():
     with pytest.raises(InvalidRequest, match="whole"):
-        await requests.read_body(request_of(body=Body(b"{", is_cut=True)), 10)
+        await request_fields.read_body(request_of(body=Body(b"{", is_cut=True)), 10)

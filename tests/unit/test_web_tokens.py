@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat.http.auth.jwks import UnusableKeySet, read_keys
+from chat.http.auth.tokens import MAX_TOKEN_CHARS, InvalidToken, SharedSecret, Tokens
 from chat.settings import AuthSettings, Secret
-from chat.web.jwks import UnusableKeySet, read_keys
-from chat.web.tokens import MAX_TOKEN_CHARS, InvalidToken, SharedSecret, Tokens
 from tests.kit.issuer import AUDIENCE, ISSUER, claims, private_key, public_jwk, token
 
 SECRET = "0123456789abcdef0123456789abcdef"

@@ -13,24 +13,24 @@ from starlette.applications import Starlette
 from starlette.types import Lifespan
 
 from chat.adapters.aws.secrets import Secrets
-from chat.adapters.mysql.chats import SqlChats
 from chat.adapters.mysql.engine import open_engine
+from chat.adapters.mysql.repository import SqlChats
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.limits import RedisLimits
-from chat.adapters.redis.live import RedisLive
-from chat.adapters.telemetry.journal import LoggingJournal
+from chat.adapters.redis.coordination import RedisLive
+from chat.adapters.redis.rate_limiter import RedisLimits
+from chat.adapters.telemetry.answer_telemetry import LoggingJournal
 from chat.adapters.telemetry.logs import log_everything
-from chat.ports import Journal
+from chat.application.cancel_answer import CancelAnswer
+from chat.application.create_chat import CreateChat
+from chat.application.follow_answer import FollowAnswer
+from chat.application.ports import Journal
+from chat.application.recover_orphans import Reap
+from chat.application.stream_answer import Budget, StreamAnswer
+from chat.http.auth.identity import token_verifier
+from chat.http.health import Health
+from chat.http.problems import MEDIA_TYPE
+from chat.http.routes import Service, application, cancel_routes, create_routes, stream_routes
 from chat.settings import Secret, Settings, SettingsError
-from chat.use_cases.cancel import CancelAnswer
-from chat.use_cases.create import CreateChat
-from chat.use_cases.follow import FollowAnswer
-from chat.use_cases.reap import Reap
-from chat.use_cases.stream import Budget, StreamAnswer
-from chat.web.api import Service, application, cancel_routes, create_routes, stream_routes
-from chat.web.health import Health
-from chat.web.identity import token_verifier
-from chat.web.problems import MEDIA_TYPE
 
 WARM_SECONDS = 2.0
 """How long a cold start waits for its first connection to the AI."""
@@ -116,7 +116,7 @@ def cancel_stream(settings: Settings, secrets: Secrets | None = None) -> Starlet
 
 def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette:
     """Return the application of stream_chat."""
-    from chat.adapters.ai.client import OpenAI, choose_transport, open_client
+    from chat.adapters.llm.client import OpenAI, choose_transport, open_client
 
     if settings.ai is None:
         raise SettingsError("stream_chat needs the settings of the AI")
@@ -169,7 +169,7 @@ def buffered(app: Starlette) -> Any:
     """Return `app` as a Lambda handler that answers in one piece."""
     from mangum import Mangum  # here, because the function that streams pays nothing for it
 
-    from chat.web.function_url import FunctionUrl
+    from chat.http.function_url import FunctionUrl
 
     text_types = ["text/", "application/json", MEDIA_TYPE]
     return Mangum(app, lifespan="off", custom_handlers=[FunctionUrl], text_mime_types=text_types)

@@ -21,7 +21,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from chat.adapters.mysql.engine import REFUSED, SQLITE_BUSY
-from chat.errors import StorageUnavailable
+from chat.domain.errors import StorageUnavailable
 
 T = TypeVar("T")
 

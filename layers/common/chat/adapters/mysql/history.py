@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from chat.adapters.mysql.statements import HISTORY_PAGE
-from chat.model import Exchange, Status
+from chat.domain.model import Exchange, Status
 
 PAGES = (64, 128, 256, 512, 1024)
 """How many messages are read at once; one page is enough for most chats, and nobody needs more than all of them."""

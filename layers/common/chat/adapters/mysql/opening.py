@@ -24,9 +24,9 @@ from chat.adapters.mysql.statements import (
     TAKE_SEQ,
     TAKEN,
 )
-from chat.errors import ChatNotFound, IdempotencyConflict
-from chat.model import Busy, Exchange, Opened, Opening, Repeated, Status
-from chat.title import title_from
+from chat.domain.errors import ChatNotFound, IdempotencyConflict
+from chat.domain.model import Busy, Exchange, Opened, Opening, Repeated, Status
+from chat.domain.title import title_from
 
 Loose = Row[*tuple[Any, ...]]
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select
 
 from chat.adapters.mysql.statements import SOURCES
-from chat.model import Chat, FinalRecord, Identity, Opening, Source, Status, StoredAnswer, Usage
+from chat.domain.model import Chat, FinalRecord, Identity, Opening, Source, Status, StoredAnswer, Usage
 
 FIRST_SEQ = 1
 REASON_CHARACTERS = 64

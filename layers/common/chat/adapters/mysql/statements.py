@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import BindParameter, and_, bindparam, func, insert, select, text, update
 
 from chat.adapters.mysql.tables import chats, message_sources, messages
-from chat.model import Status
+from chat.domain.model import Status
 
 _CHAT: BindParameter[Any] = bindparam("b_chat")
 _USER: BindParameter[Any] = bindparam("b_user")

@@ -15,8 +15,8 @@ from typing import Any
 
 from chat.adapters.redis import keys
 from chat.adapters.redis.connection import Command
-from chat.answer import Event
-from chat.ports import LogPage
+from chat.application.ports import LogPage
+from chat.domain.answer import Event
 
 DONE = "done"
 

@@ -11,9 +11,9 @@ from typing import Any, TextIO
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
-from chat.faults import describe
+from chat.log_context import ids
+from chat.safe_errors import describe
 from chat.settings import TelemetrySettings
-from chat.trace import ids
 
 PACKAGE = "chat"
 LIBRARY_CHARACTERS = 200

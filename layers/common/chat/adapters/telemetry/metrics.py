@@ -7,7 +7,7 @@ from typing import Any
 
 from aws_lambda_powertools.metrics import EphemeralMetrics
 
-from chat.adapters.telemetry.names import DIMENSIONS, SERVICE, Metric
+from chat.adapters.telemetry.metric_names import DIMENSIONS, SERVICE, Metric
 
 
 def embedded(values: Mapping[Metric, float], service: str, namespace: str, kind: str = "") -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""Answers from any OpenAI-compatible service: reads what comes, bears silence for a time, closes what is left early.
+
+Knows nothing of what a body means (`parser`), of what is sent (`endpoint`) or of how bytes travel (`transport`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import cast
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from chat.adapters.llm.endpoint import Endpoint, RenewKey, closing
+from chat.adapters.llm.idle_timeout import Patience
+from chat.adapters.llm.retries import Sleep
+from chat.adapters.llm.sse_decoder import Parser
+from chat.adapters.llm.transport import LeanTransport
+from chat.application.ports import Piece
+from chat.domain.errors import AnswerFailed, FailureCode
+from chat.domain.model import Turn
+from chat.settings import AISettings
+
+CONNECT_SECONDS = 5.0
+USAGE_SECONDS = 3.0
+"""How long the tokens used, or the end, are waited for once the model has said that it is finished."""
+DRAIN_SECONDS = 0.1
+"""How long the end of the body is waited for after `[DONE]`, so that the connection can be used again."""
+
+
+def open_client(settings: AISettings, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+    """Return the HTTP client that `OpenAI` needs; without a transport `choose_transport` chooses.
+
+    To be closed after the last answer has ended; that closes the transport and every connection.
+    """
+    return httpx.AsyncClient(
+        transport=transport or choose_transport(settings),
+        headers={"accept": "text/event-stream", "accept-encoding": "identity"},
+        timeout=httpx.Timeout(None, connect=min(CONNECT_SECONDS, settings.first_token_timeout_seconds)),
+        limits=httpx.Limits(max_keepalive_connections=0),  # httpx's own pool would not notice that it was frozen
+        follow_redirects=False,
+    )
+
+
+def choose_transport(settings: AISettings) -> LeanTransport | None:
+    """Return the lean transport; None, for httpx's own, where HTTPS_PROXY and its like ask for a proxy.
+
+    Proxies are what httpx and urllib take them to be: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, less `NO_PROXY`.
+    """
+    url = httpx.URL(settings.base_url)
+    proxies = getproxies()
+    if (url.scheme in proxies or "all" in proxies) and not proxy_bypass(url.host):
+        return None
+    return LeanTransport()
+
+
+class OpenAI:
+    """One service, one model. Closes nothing but the connections of its own answers."""
+
+    def __init__(
+        self,
+        settings: AISettings,
+        client: httpx.AsyncClient,
+        renew_key: RenewKey | None = None,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        """Use a client of `open_client`. `renew_key` is asked for a new key, once an answer, when one is refused."""
+        self._settings = settings
+        self._endpoint = Endpoint(settings, client, renew_key, sleep)
+
+    @property
+    def model(self) -> str:
+        """The model's name as it is asked for."""
+        return self._settings.model
+
+    async def answer(self, turns: Sequence[Turn], max_tokens: int) -> AsyncGenerator[Sequence[Piece], None]:
+        """Ask once and yield what arrives, one batch for each read; see `ports.AI`."""
+        parser = Parser()
+        broken: AnswerFailed | None = None
+        try:
+            async with (
+                Patience() as patience,
+                closing(await self._endpoint.ask(turns, max_tokens, patience)) as response,
+                aclosing(_chunks(response)) as chunks,
+            ):
+                async for data in chunks:
+                    was_done = parser.is_done
+                    if pieces := parser.feed(data):
+                        patience.pause()
+                        yield pieces
+                    if was_done or parser.failure:
+                        break
+                    if pieces or parser.is_done:
+                        patience.expect(self._silence_after(parser))
+        except (TimeoutError, httpx.DecodingError, httpx.TransportError) as error:
+            broken = None if parser.is_done else _failure_of(error)
+        if pieces := parser.finish():
+            yield pieces
+        if parser.failure:
+            raise broken or parser.failure
+
+    def _silence_after(self, parser: Parser) -> float:
+        if parser.is_done:
+            return DRAIN_SECONDS
+        stall = self._settings.stall_timeout_seconds
+        return min(stall, USAGE_SECONDS) if parser.is_finished else stall
+
+
+def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """Return the body as it arrives, past httpx's own iterators where nothing is to be decoded."""
+    stream = cast(httpx.AsyncByteStream, response.stream)
+    chunks = response.aiter_bytes() if "content-encoding" in response.headers else aiter(stream)
+    return cast(AsyncGenerator[bytes, None], chunks)
+
+
+def _failure_of(error: TimeoutError | httpx.DecodingError | httpx.TransportError) -> AnswerFailed:
+    """Return what it means for the answer when the response breaks off."""
+    if isinstance(error, TimeoutError):
+        return AnswerFailed(FailureCode.AI_TIMEOUT)
+    is_cut = isinstance(error, httpx.TransportError)
+    return AnswerFailed(FailureCode.AI_INCOMPLETE if is_cut else FailureCode.AI_INVALID, type(error).__name__)

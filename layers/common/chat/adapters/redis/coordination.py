@@ -1,0 +1,304 @@
+"""Redis as `Live`: registrations, cancels, leases, logs. Losing any of it loses no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from chat.adapters.redis import event_log, final_records, keys
+from chat.adapters.redis.connection import Command, Open, RedisAway, Refusal
+from chat.adapters.redis.flush_loop import Beat
+from chat.adapters.redis.pipelined_client import Pipe
+from chat.adapters.redis.subscription import Subscription
+from chat.application.ports import LogPage, Vitals
+from chat.domain.answer import Answer, to_json
+from chat.domain.errors import StorageUnavailable
+from chat.domain.model import FinalRecord
+
+LEASE_SECONDS = 15
+LEASE_REFRESH_SECONDS = 5.0
+POLL_SECONDS = 0.1
+SESSION_REFRESH_SECONDS = 60.0
+TRIM_SECONDS = 60.0
+REFUSED_SECONDS = 1.0
+"""How long nothing is logged after Redis refused it, being out of memory: what it refused is sent once more."""
+INTENT_SECONDS = 60
+MOST_EVENTS = 1000
+"""In one append, while the answer runs: what an outage has heaped up must not keep all streams waiting at once."""
+
+RELEASE = """
+redis.call('DEL', KEYS[1])
+if redis.call('HGET', KEYS[2], 'active') == ARGV[1] then redis.call('HDEL', KEYS[2], 'active', 'since') end
+return 1
+"""
+"""Takes the lease back, and the session's entry unless it already names a later answer."""
+
+
+class RedisLive:
+    """One for each process: one pipelined connection and one subscription for all its answers and followers."""
+
+    def __init__(
+        self,
+        open_connection: Open,
+        kept_seconds: int,
+        on_away: Callable[[], None] = lambda: None,
+        on_counted: Callable[[int], None] = lambda active: None,
+    ) -> None:
+        self.pipe = Pipe(open_connection, on_away)
+        self.subscription = Subscription(open_connection)
+        self.beat = Beat(self.pipe)
+        self.kept_seconds = kept_seconds
+        self.on_counted = on_counted
+        self._next_trim = 0.0
+
+    async def close(self) -> None:
+        """Close both connections."""
+        await self.subscription.close()
+        await self.pipe.close()
+
+    def attach(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]) -> RedisLiveAnswer:
+        return RedisLiveAnswer(self, answer, owner_token, user_id, on_cancel)
+
+    async def request_cancel(self, chat_id: str, message_id: str, by_session: str) -> None:
+        key = keys.cancel(chat_id, message_id)
+        note = _note(by_session)
+        with _needed():
+            kept, _ = await self.pipe.run(("SET", key, note, "EX", self.kept_seconds), ("PUBLISH", key, note))
+            _must_be_kept(kept)
+
+    async def leave_intent(self, chat_id: str, user_message_id: str, by_session: str) -> None:
+        key = keys.intent(chat_id, user_message_id)
+        with _needed():
+            (kept,) = await self.pipe.run(("SET", key, _note(by_session), "EX", INTENT_SECONDS))
+            _must_be_kept(kept)
+
+    async def withdraw_intent(self, chat_id: str, user_message_id: str) -> None:
+        await self._forget(keys.intent(chat_id, user_message_id))
+
+    async def forget_parked(self, chat_id: str, message_id: str) -> None:
+        await self._forget(keys.final(chat_id, message_id))
+
+    async def read_log(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
+        with _needed():
+            entries, exists = await self.pipe.run(*event_log.read(chat_id, message_id, after))
+            if isinstance(entries, Refusal) or isinstance(exists, Refusal):
+                raise RedisAway("the log cannot be read")
+            return event_log.page(entries, exists, after)
+
+    async def vitals(self, chat_id: str, message_id: str) -> Vitals | None:
+        try:
+            lease, parked = await self.pipe.run(
+                ("GET", keys.lease(chat_id, message_id)), ("GET", keys.final(chat_id, message_id))
+            )
+        except RedisAway:
+            return None
+        if isinstance(lease, Refusal) or isinstance(parked, Refusal):
+            return None
+        return Vitals(lease is not None, final_records.load(parked) if parked else None)
+
+    async def count_active(self) -> int | None:
+        try:
+            (count,) = await self.pipe.run(_count_command())
+        except RedisAway:
+            return None
+        return count if isinstance(count, int) else None
+
+    async def ping(self) -> None:
+        with _needed():
+            (reply,) = await self.pipe.run(("PING",))
+            _must_be_kept(reply)
+
+    def trim(self, moment: float) -> list[Command]:
+        """Return what keeps the list of active answers short and mortal, once a minute of the event loop's clock."""
+        if moment < self._next_trim:
+            return []
+        self._next_trim = moment + TRIM_SECONDS
+        return [
+            ("ZREMRANGEBYSCORE", keys.ACTIVE, "-inf", time.time() - LEASE_SECONDS),
+            ("EXPIRE", keys.ACTIVE, self.kept_seconds),
+        ]
+
+    async def _forget(self, key: str) -> None:
+        with suppress(RedisAway):  # it expires by itself
+            await self.pipe.run(("DEL", key))
+
+
+class RedisLiveAnswer:
+    """The line of one running answer; takes part in the beat from `register` to `conclude`."""
+
+    def __init__(
+        self, live: RedisLive, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]
+    ) -> None:
+        self._live = live
+        self._answer = answer
+        self._user_id = user_id
+        self._on_cancel = on_cancel
+        who = answer.identity
+        self._chat_id, self._message_id = who.chat_id, who.message_id
+        self._lease = keys.lease(who.chat_id, who.message_id)
+        self._cancel = keys.cancel(who.chat_id, who.message_id)
+        self._intent: str | None = None
+        self._session = keys.session(who.chat_id, who.session_id)
+        self._token = owner_token
+        self._logged = 0
+        self._is_log_begun = False
+        self._appending = 0
+        self._next_append = self._next_poll = self._next_lease = self._next_session = 0.0
+        self._due: list[Callable[[Any], None]] = []
+        self._watch = live.subscription.watch(self._cancel, on_cancel)
+
+    async def register(self, look_for_intent: bool) -> bool:
+        if look_for_intent:
+            self._intent = keys.intent(self._chat_id, self._answer.identity.user_message_id)
+        self._live.beat.join(self)
+        if self._live.pipe.is_away:
+            return False
+        await self._watch.acknowledged()
+        who, now, moment = self._answer.identity, time.time(), asyncio.get_running_loop().time()
+        session = ("user", self._user_id, "active", who.message_id, "since", now, "seen", now)
+        try:
+            *_, active, waiting = await self._live.pipe.run(
+                self._lease_command(),
+                ("HSET", self._session, *session),
+                ("EXPIRE", self._session, self._live.kept_seconds),
+                ("ZADD", keys.ACTIVE, now, who.message_id),
+                *self._live.trim(moment),
+                _count_command(),
+                self._poll_command(),
+            )
+        except RedisAway:
+            return False
+        if isinstance(active, int):
+            self._live.on_counted(active)
+        self._next_poll = moment + POLL_SECONDS
+        self._next_lease = moment + LEASE_REFRESH_SECONDS
+        self._next_session = moment + SESSION_REFRESH_SECONDS
+        return self._is_cancel(waiting)
+
+    def due(self, now: float) -> Sequence[Command]:
+        """Return what this answer asks of the next round trip."""
+        commands: list[Command] = []
+        self._due = []
+        for command, take in self._wanted(now):
+            commands.append(command)
+            self._due.append(take)
+        return commands
+
+    def heard(self, replies: Sequence[Any]) -> None:
+        """Take the replies."""
+        for take, reply in zip(self._due, replies, strict=True):
+            take(reply)
+
+    async def conclude(self) -> None:
+        self._live.beat.drop(self)
+        who = self._answer.identity
+        commands = [command for command, _ in self._append_commands(len(self._answer.events))]
+        commands.append(("EVAL", RELEASE, 2, self._lease, self._session, who.message_id))
+        commands.append(("ZREM", keys.ACTIVE, who.message_id))
+        try:
+            replies = await self._live.pipe.run(*commands)
+            if replies[0] is None:  # the log was lost since the last beat
+                self._logged, self._is_log_begun = 0, False
+                await self._live.pipe.run(*[command for command, _ in self._append_commands(len(self._answer.events))])
+        except RedisAway:
+            pass  # followers look at MySQL
+
+    async def park(self, final: FinalRecord) -> bool:
+        key = keys.final(self._chat_id, self._message_id)
+        try:
+            (kept,) = await self._live.pipe.run(("SET", key, final_records.dump(final), "EX", self._live.kept_seconds))
+        except RedisAway:
+            return False
+        return not isinstance(kept, Refusal)
+
+    async def close(self) -> None:
+        # All lead back here: an answer that has ended would wait for the garbage collector.
+        self._due, self._on_cancel, self._watch.callback = [], _nothing, _nothing
+        try:
+            await self._live.beat.leave(self)
+        finally:  # also if nobody waits for it any more
+            await self._live.subscription.unwatch(self._cancel)
+
+    def _wanted(self, now: float) -> Iterator[tuple[Command, Callable[[Any], None]]]:
+        if now >= self._next_append:
+            yield from self._append_commands(MOST_EVENTS)
+        if now >= self._next_poll:
+            self._next_poll = now + POLL_SECONDS
+            yield self._poll_command(), self._heard_poll
+        if now >= self._next_lease:
+            self._next_lease = now + LEASE_REFRESH_SECONDS
+            yield self._lease_command(), _ignore
+            yield ("ZADD", keys.ACTIVE, time.time(), self._message_id), _ignore
+        if now >= self._next_session:
+            self._next_session = now + SESSION_REFRESH_SECONDS
+            yield ("HSET", self._session, "seen", time.time()), _ignore
+            yield ("EXPIRE", self._session, self._live.kept_seconds), _ignore
+            for command in self._live.trim(now):
+                yield command, _ignore
+
+    def _append_commands(self, most: int) -> Iterator[tuple[Command, Callable[[Any], None]]]:
+        new = self._answer.events[self._logged : self._logged + most]
+        if not new:
+            return
+        self._appending = self._logged + len(new)
+        is_new = not self._is_log_begun
+        yield event_log.append(self._chat_id, self._message_id, self._logged + 1, new, is_new), self._heard_append
+        if is_new:
+            yield ("EXPIRE", keys.events(self._chat_id, self._message_id), self._live.kept_seconds), _ignore
+
+    def _heard_append(self, reply: Any) -> None:
+        if reply is None:
+            self._logged, self._is_log_begun = 0, False
+        elif not isinstance(reply, Refusal) or "equal or smaller" in str(reply):
+            # "Equal or smaller" answers an append that had arrived before its reply was lost.
+            self._logged, self._is_log_begun = self._appending, True
+        else:
+            self._next_append = asyncio.get_running_loop().time() + REFUSED_SECONDS
+
+    def _heard_poll(self, reply: Any) -> None:
+        if self._is_cancel(reply):
+            self._on_cancel()
+
+    def _is_cancel(self, reply: Any) -> bool:
+        if isinstance(reply, Refusal):
+            return False
+        self._intent = None  # it has been looked at, and concerns only the first answer's start
+        return any(value is not None for value in reply)
+
+    def _lease_command(self) -> Command:
+        return ("SET", self._lease, self._token, "EX", LEASE_SECONDS)
+
+    def _poll_command(self) -> Command:
+        return ("MGET", self._cancel, self._intent) if self._intent else ("MGET", self._cancel)
+
+
+def _ignore(_: Any) -> None:
+    return
+
+
+def _nothing() -> None:
+    return
+
+
+def _count_command() -> Command:
+    return ("ZCOUNT", keys.ACTIVE, time.time() - LEASE_SECONDS, "+inf")
+
+
+def _note(by_session: str) -> str:
+    return to_json({"session": by_session, "at": time.time()})
+
+
+@contextmanager
+def _needed() -> Iterator[None]:
+    try:
+        yield
+    except RedisAway as error:
+        raise StorageUnavailable from error
+
+
+def _must_be_kept(reply: Any) -> None:
+    if isinstance(reply, Refusal):
+        raise RedisAway(f"Redis refused: {type(reply).__name__}") from reply

@@ -1,0 +1,33 @@
+"""Create a chat."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from chat.application.ports import Chats
+from chat.domain.answer import to_json
+from chat.domain.model import Chat, new_id
+
+
+@dataclass(frozen=True, slots=True)
+class CreateChat:
+    """Stores a new chat; the same idempotency key of the same user gives the same one again."""
+
+    chats: Chats
+    now: Callable[[], datetime]
+
+    async def __call__(
+        self, user_id: str, title: str | None, system_prompt: str | None, idempotency_key: str | None
+    ) -> Chat:
+        """Return the chat.
+
+        Raises:
+            IdempotencyConflict: the key came before with another title or system prompt.
+            StorageUnavailable: MySQL is away.
+        """
+        chat = Chat(new_id(), user_id, title, system_prompt, self.now())
+        digest = hashlib.sha256(to_json([title, system_prompt]).encode()).hexdigest()
+        return await self.chats.create(chat, idempotency_key, digest if idempotency_key else None)

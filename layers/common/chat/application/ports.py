@@ -1,0 +1,348 @@
+"""What the use cases need from the outside, as protocols; each has a fake in the tests and a real adapter.
+
+All methods are coroutine-safe and may be called by many answers at once in one event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol
+
+from chat.domain.answer import Answer, Event
+from chat.domain.model import (
+    Busy,
+    Chat,
+    FinalRecord,
+    Opened,
+    Opening,
+    Repeated,
+    Source,
+    StoredAnswer,
+    Turn,
+    Usage,
+)
+
+
+class Chats(Protocol):
+    """The truth: chats and messages. Every method raises `StorageUnavailable` when the store does not answer."""
+
+    async def create(self, chat: Chat, idempotency_key: str | None, digest: str | None) -> Chat:
+        """Store `chat`, or return the one that this user stored under the same key.
+
+        Raises:
+            IdempotencyConflict: the key came before with another `digest` (of the request's content).
+        """
+        ...
+
+    async def require(self, chat_id: str, user_id: str) -> None:
+        """Return if the chat exists and is this user's.
+
+        Raises:
+            ChatNotFound: it is not.
+        """
+        ...
+
+    async def open_answer(self, opening: Opening, history_bytes: int) -> Opened | Repeated | Busy:
+        """In one transaction: check the owner, take sequence numbers, store both messages, read the history.
+
+        The user message is stored if its id is new in the chat; if it is not, the newest answer to it decides: one that
+        may be retried leads to a new answer, any other is returned. A first message gives an untitled chat its title.
+        The history holds the newest exchanges before the message whose answer has text, until they come to
+        `history_bytes` of UTF-8.
+
+        Raises:
+            ChatNotFound: unknown, or someone else's.
+            IdempotencyConflict: the user message id came before with other content.
+        """
+        ...
+
+    async def find_answer(self, chat_id: str, message_id: str) -> StoredAnswer | None:
+        """Return the answer with this id."""
+        ...
+
+    async def find_answer_to(self, chat_id: str, user_message_id: str) -> StoredAnswer | None:
+        """Return the newest answer to this user message."""
+        ...
+
+    async def find_sent(self, chat_id: str, user_id: str, user_message_id: str, content: str) -> StoredAnswer | None:
+        """Return the newest answer to a message that came before; None when it did not.
+
+        Raises:
+            ChatNotFound: unknown, or someone else's.
+            IdempotencyConflict: the user message id came before with other content.
+        """
+        ...
+
+    async def find_active(self, chat_id: str, session_id: str | None) -> StoredAnswer | None:
+        """Return the active answer of this session, or with None the newest active one of the chat."""
+        ...
+
+    async def checkpoint(self, answer: Answer, owner_token: str, seen_at: datetime) -> bool:
+        """Write the partial text and the owner's sign of life; False when the answer is no longer this owner's."""
+        ...
+
+    async def finish(
+        self, chat_id: str, message_id: str, owner_token: str, final: FinalRecord, if_seen_at: datetime | None = None
+    ) -> bool:
+        """Move the answer from `streaming` to its end, in one transaction; False when it was not there to be moved.
+
+        With `if_seen_at` (the reaper) only if the owner's last sign of life is still that one.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Make one round trip."""
+        ...
+
+
+class LogPage(NamedTuple):
+    """A stretch of an answer's event log."""
+
+    events: Sequence[Event]
+    ended: bool
+    """The log holds the answer's last event and this page reaches it."""
+
+
+class Vitals(NamedTuple):
+    """What Redis knows of an answer's owner."""
+
+    owner_alive: bool
+    parked: FinalRecord | None
+    """What the owner wanted to store at the end, when MySQL was away."""
+
+
+class LiveAnswer(Protocol):
+    """A running answer's line to Redis, held by its owner. No method raises when Redis is away."""
+
+    async def register(self, look_for_intent: bool) -> bool:
+        """Announce the answer, await the acknowledged subscription, then tell whether a cancel is already waiting.
+
+        Must be called after the answer's row is stored; waits a bounded time.
+        """
+        ...
+
+    async def conclude(self) -> None:
+        """Append what is left of the log with the end, and take back lease, session and registration. Bounded."""
+        ...
+
+    async def park(self, final: FinalRecord) -> bool:
+        """Keep the final record for whoever meets the row next; False when Redis is away too."""
+        ...
+
+    async def close(self) -> None:
+        """Stop watching and writing; afterwards nothing of this answer runs in the background."""
+        ...
+
+
+class Live(Protocol):
+    """What is quick and may be lost: signals, leases, event logs."""
+
+    def attach(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]) -> LiveAnswer:
+        """Begin to watch for cancels of this answer; from `register` on its events are copied to the log."""
+        ...
+
+    async def request_cancel(self, chat_id: str, message_id: str, by_session: str) -> None:
+        """Set the cancel key, then publish.
+
+        Raises:
+            StorageUnavailable: Redis is away; the request may or may not have arrived.
+        """
+        ...
+
+    async def leave_intent(self, chat_id: str, user_message_id: str, by_session: str) -> None:
+        """Leave a cancel for the answer to a message that has not arrived; it waits for a bounded time.
+
+        Raises:
+            StorageUnavailable: Redis is away.
+        """
+        ...
+
+    async def withdraw_intent(self, chat_id: str, user_message_id: str) -> None:
+        """Take such a cancel back; does nothing when Redis is away."""
+        ...
+
+    async def read_log(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
+        """Return the events after number `after`; None when there is no log, or it has a hole there.
+
+        An empty page means that nothing new has been logged.
+
+        Raises:
+            StorageUnavailable: Redis is away.
+        """
+        ...
+
+    async def vitals(self, chat_id: str, message_id: str) -> Vitals | None:
+        """Return the owner's signs of life; None when Redis is away and nothing is known."""
+        ...
+
+    async def forget_parked(self, chat_id: str, message_id: str) -> None:
+        """Drop a parked record that has been stored; does nothing when Redis is away."""
+        ...
+
+    async def count_active(self) -> int | None:
+        """Return how many answers gave a sign of life lately, in all processes; None when Redis is away."""
+        ...
+
+    async def ping(self) -> None:
+        """Make one round trip.
+
+        Raises:
+            StorageUnavailable: Redis is away.
+        """
+        ...
+
+
+class Attempt(NamedTuple):
+    """One of perhaps several attempts to have a message answered; each takes and gives back for itself."""
+
+    user_id: str
+    message: str
+    """Names the user's message, in all attempts alike."""
+    name: str
+    """Tells this attempt from the others; without a colon."""
+
+
+class Limits(Protocol):
+    """Per-user limits. With Redis away they let everything pass."""
+
+    async def admit(self, attempt: Attempt, tokens: int) -> None:
+        """Count the message, take a place among the active answers and reserve `tokens`.
+
+        While another attempt at the same message has its place, nothing is refused, and both count as one.
+        Repeating it changes nothing. A place becomes free by itself when its process is no longer heard of.
+
+        Raises:
+            RateLimited: a limit is reached; nothing was taken.
+        """
+        ...
+
+    async def settle(self, attempt: Attempt, tokens: int, has_started: bool) -> None:
+        """Give the place back and replace the reservation by the tokens really used; repeating it changes nothing.
+
+        Unless it `has_started` an answer, it counts no longer among the messages of this minute.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Some text of the answer; valid Unicode, never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """Some of the model's reasoning; valid Unicode, never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Sources that were not named before in this answer."""
+
+    sources: Sequence[Source]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The model says it is finished: `stop`, `length`, `content_filter` or another reason of its own."""
+
+    reason: str
+
+
+Piece = Text | Reasoning | Sources | Finish | Usage
+
+
+class AI(Protocol):
+    """Any OpenAI-compatible service."""
+
+    @property
+    def model(self) -> str:
+        """The model's name as it is asked for."""
+        ...
+
+    def answer(self, turns: Sequence[Turn], max_tokens: int) -> AsyncGenerator[Sequence[Piece], None]:
+        """Ask once and yield what arrives, one batch for each read from the network.
+
+        Returns normally only after a `Finish` was yielded. Closing the iterator, or cancelling the task in it, closes
+        the connection at once.
+
+        Raises:
+            AnswerFailed: anything else.
+        """
+        ...
+
+
+class Probe(NamedTuple):
+    """What one round trip to a store took; None when it did not answer."""
+
+    milliseconds: float | None
+
+    @property
+    def is_well(self) -> bool:
+        return self.milliseconds is not None
+
+
+Fallback = Literal[
+    "checkpoint_missed",
+    "final_parked",
+    "final_lost",
+    "follow_from_mysql",
+    "follow_blind",
+    "redis_away",
+    "limits_off",
+]
+"""A way around something that is away: MySQL did not take a partial text; it did not take the end, which Redis then
+kept, or nobody; a follower goes on from MySQL, or without it; Redis did not answer; limits were not checked."""
+
+
+class Journal(Protocol):
+    """Hears what happens in an answer's life, for logs and metrics. Never raises or waits, never sees a text."""
+
+    def counted(self, active: int) -> None:
+        """So many answers run in all processes, as Redis has just said."""
+        ...
+
+    def started(self, answer: Answer, user_id: str, redis_milliseconds: float) -> None:
+        """The answer is registered, which took so long, and the AI is asked next."""
+        ...
+
+    def first_delta(self, answer: Answer, user_id: str, milliseconds: float) -> None:
+        """The first text came, so long after the request."""
+        ...
+
+    def ended(self, answer: Answer, user_id: str, milliseconds: float) -> None:
+        """The end is stored and delivered; without an ending someone else had ended the answer before."""
+        ...
+
+    def cancelled(
+        self,
+        chat_id: str,
+        message_id: str | None,
+        user_id: str | None,
+        session_id: str,
+        outcome: str,
+        milliseconds: float,
+    ) -> None:
+        """A cancel was answered; without a message id the message had not arrived."""
+        ...
+
+    def reaped(self, answer: StoredAnswer, ending: str) -> None:
+        """The answer of a dead owner was ended: `parked` with the end that it had left, else `interrupted`."""
+        ...
+
+    def limited(self, chat_id: str, user_id: str, session_id: str, limit: str) -> None:
+        """A message was refused; `limit` is one of a few fixed words."""
+        ...
+
+    def fallback(self, what: Fallback, message_id: str | None = None) -> None:
+        """A way around was taken, by one answer or by the whole process."""
+        ...
+
+    def probed(self, redis: Probe, mysql: Probe, active: int | None) -> None:
+        """Both stores were asked how they are."""
+        ...

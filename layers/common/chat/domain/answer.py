@@ -1,0 +1,207 @@
+"""The state machine of one answer: what has been said, in order and numbered, and how it ended. Pure.
+
+    state       begin       say, reason, cite     end
+    new         streaming   -                     -
+    streaming   -           streaming             ended
+    ended       -           -                     -
+
+A transition marked `-` raises IllegalTransition and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from json.encoder import encode_basestring
+from typing import NamedTuple, overload
+
+from chat.domain.errors import FAILURES, FailureCode
+from chat.domain.model import Ending, Identity, Source, Status, Usage
+
+DELTA = ""
+"""The name of text events: they carry no `event:` field, so that a plain `onmessage` receives exactly the text."""
+LAST = "done"
+"""The name of the last event, whose number is 0."""
+_MOST_PIECES = 64
+"""Texts are joined when there are so many: each string costs 50 bytes beside its characters."""
+
+
+class IllegalTransition(RuntimeError):
+    """The answer is not in a state in which this can happen."""
+
+
+class Event(NamedTuple):
+    """One server-sent event before it is framed."""
+
+    number: int
+    """Counts up from 1 without gaps; 0 for the last event, whose id is not a number."""
+    name: str
+    data: str
+    """JSON on one line."""
+
+
+def to_json(value: object) -> str:
+    """Return compact JSON on one line, not escaped to ASCII."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class Events(Sequence[Event]):
+    """An answer's events from number 1 on without a gap. Kept as what cannot be derived: strings, mostly no names.
+
+    An answer has thousands of events and a process hundreds of answers: a tuple for each would take twice the memory,
+    and the garbage collector would look at all of them again and again.
+    """
+
+    def __init__(self) -> None:
+        self._data: list[str] = []
+        self._names: dict[int, str] = {}
+        """Of those that are no deltas, by index."""
+
+    def add(self, name: str, data: str) -> Event:
+        """Add an event; its place is its number."""
+        if name:
+            self._names[len(self._data)] = name
+        self._data.append(data)
+        return Event(0 if name == LAST else len(self._data), name, data)
+
+    def count_of(self, name: str) -> int:
+        """Return how many have this name."""
+        if name == DELTA:
+            return len(self._data) - len(self._names)
+        return sum(known == name for known in self._names.values())
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Event]: ...
+    def __getitem__(self, index: int | slice) -> Event | list[Event]:
+        if isinstance(index, slice):
+            return [self._event(at) for at in range(*index.indices(len(self._data)))]
+        return self._event(range(len(self._data))[index])
+
+    def _event(self, at: int) -> Event:
+        name = self._names.get(at, DELTA)
+        return Event(0 if name == LAST else at + 1, name, self._data[at])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+
+class Answer:
+    """One answer while it is generated, or rebuilt from its log. Its events are its only history."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.events = Events()
+        self.sources: list[Source] = []
+        self.ending: Ending | None = None
+        self.usage: Usage | None = None
+        self.characters = 0
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._state = "new"
+
+    @property
+    def text(self) -> str:
+        """All deltas joined."""
+        if len(self._text) > 1:
+            self._text = ["".join(self._text)]
+        return self._text[0] if self._text else ""
+
+    @property
+    def reasoning(self) -> str:
+        """All reasoning deltas joined."""
+        if len(self._reasoning) > 1:
+            self._reasoning = ["".join(self._reasoning)]
+        return self._reasoning[0] if self._reasoning else ""
+
+    def begin(self) -> Event:
+        """Make the `start` event."""
+        self._step("new", "streaming")
+        who = self.identity
+        return self.events.add(
+            "start",
+            to_json(
+                {
+                    "chatId": who.chat_id,
+                    "messageId": who.message_id,
+                    "userMessageId": who.user_message_id,
+                    "sessionId": who.session_id,
+                    "model": who.model,
+                }
+            ),
+        )
+
+    def say(self, delta: str) -> Event:
+        """Add text."""
+        self._step("streaming", "streaming")
+        self._text.append(delta)
+        if len(self._text) > _MOST_PIECES:
+            self._text = [self.text]
+        self.characters += len(delta)
+        return self.events.add(DELTA, '{"delta":' + encode_basestring(delta) + "}")
+
+    def reason(self, delta: str) -> Event:
+        """Add reasoning."""
+        self._step("streaming", "streaming")
+        self._reasoning.append(delta)
+        return self.events.add("reasoning", '{"delta":' + encode_basestring(delta) + "}")
+
+    def cite(self, sources: Sequence[Source]) -> Event | None:
+        """Add those sources whose URL is new; None when none is."""
+        self._step("streaming", "streaming")
+        known = {source.url for source in self.sources}
+        new = []
+        for source in sources:
+            if source.url not in known:
+                known.add(source.url)
+                new.append(source)
+        if not new:
+            return None
+        self.sources.extend(new)
+        return self.events.add("sources", to_json({"sources": [{"title": s.title, "url": s.url} for s in new]}))
+
+    def end(self, ending: Ending, usage: Usage, is_saved: bool = True) -> list[Event]:
+        """Make the last events: `failure` where there is one, then `done`."""
+        self._step("streaming", "ended")
+        self.ending, self.usage = ending, usage
+        events = []
+        if ending.error_code is not None:
+            code = FailureCode(ending.error_code)
+            message, retryable = FAILURES[code]
+            events.append(
+                self.events.add("failure", to_json({"code": code, "message": message, "retryable": retryable}))
+            )
+        done: dict[str, object] = {
+            "status": ending.status,
+            "finishReason": ending.finish_reason,
+            "messageId": self.identity.message_id,
+            "usage": {
+                "inputTokens": usage.input_tokens,
+                "outputTokens": usage.output_tokens,
+                "estimated": usage.estimated,
+            },
+            "characters": self.characters,
+        }
+        if not is_saved:
+            done["saved"] = False
+        return [*events, self.events.add(LAST, to_json(done))]
+
+    def _step(self, expected: str, following: str) -> None:
+        if self._state != expected:
+            raise IllegalTransition(f"the answer is {self._state}, not {expected}")
+        self._state = following
+
+
+def default_error_code(status: Status) -> str | None:
+    """Return the failure code that a status brings with it when nothing more exact is known."""
+    return {
+        Status.FAILED: FailureCode.INTERNAL_ERROR,
+        Status.TIMEOUT: FailureCode.DEADLINE,
+        Status.INTERRUPTED: FailureCode.INTERRUPTED,
+    }.get(status)

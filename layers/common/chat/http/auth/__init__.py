@@ -1,0 +1,1 @@
+"""Who is calling: identity headers, bearer tokens and the keys that check them."""

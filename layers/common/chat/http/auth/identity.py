@@ -1,0 +1,116 @@
+"""Who is calling: the user and the session of a request, before its body is read or any store is touched.
+
+`tokens` is None in header mode: the headers are trusted, because something in front has authenticated the caller.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from starlette.requests import Request
+
+from chat.domain.errors import Forbidden, InvalidRequest, Unauthenticated
+from chat.http import request_fields
+from chat.settings import AuthSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+
+class Caller(NamedTuple):
+    """A user on one of their devices."""
+
+    user_id: str
+    session_id: str
+
+
+class Canceller(NamedTuple):
+    """Like a caller, but in header mode the user may have been left out."""
+
+    user_id: str | None
+    session_id: str
+
+
+class TokenVerifier(Protocol):
+    """Knows whom a bearer token names."""
+
+    async def user_id(self, token: str) -> str:
+        """Return the user's id.
+
+        Raises:
+            Unauthenticated: the token is not accepted.
+            StorageUnavailable: the keys to check it with cannot be had.
+        """
+        ...
+
+
+def token_verifier(
+    auth: AuthSettings, new_client: Callable[[], httpx.AsyncClient] | None = None
+) -> TokenVerifier | None:
+    """Return what checks bearer tokens, None in header mode.
+
+    A secret must be the value itself, no reference to it. `new_client` makes the client for one fetch of the issuer's
+    keys; it is closed afterwards, so nothing stays open between invocations.
+
+    Raises:
+        SettingsError: the secret or the URL cannot be used.
+    """
+    if auth.mode == "header":
+        return None
+    # Here and not above: PyJWT with cryptography takes longer to import than the rest of this package together.
+    from chat.http.auth.tokens import open_tokens
+
+    return open_tokens(auth, new_client)
+
+
+async def identify_user(request: Request, tokens: TokenVerifier | None) -> str:
+    """Return the user's id.
+
+    Raises:
+        Unauthenticated: a token is needed and is missing or not accepted.
+        Forbidden: `X-User-Id` names somebody else than the token.
+        InvalidRequest: `X-User-Id` is malformed, or missing in header mode.
+    """
+    user_id = await _user_if_known(request, tokens)
+    if user_id is None:
+        raise InvalidRequest("The header X-User-Id is missing: it says who is calling.")
+    return user_id
+
+
+async def identify_caller(request: Request, tokens: TokenVerifier | None) -> Caller:
+    """Return the user and the session; raises what `identify_user` raises, and InvalidRequest without a session."""
+    return Caller(await identify_user(request, tokens), _session(request))
+
+
+async def identify_canceller(request: Request, tokens: TokenVerifier | None) -> Canceller:
+    """Return the session, and the user unless header mode left it out; otherwise raises what `identify_caller` does."""
+    return Canceller(await _user_if_known(request, tokens), _session(request))
+
+
+async def _user_if_known(request: Request, tokens: TokenVerifier | None) -> str | None:
+    if tokens is None:
+        return request_fields.user_id(request)
+    user_id = await tokens.user_id(_bearer_token(request))
+    if request_fields.user_id(request) not in (None, user_id):
+        raise Forbidden("The header X-User-Id names somebody else than the token: leave it out.")
+    return user_id
+
+
+def _bearer_token(request: Request) -> str:
+    """Return the token of the header `Authorization`.
+
+    Source: RFC 6750, section 2.1; the scheme's case does not matter (RFC 9110, section 11.1).
+    """
+    scheme, _, token = (request_fields.header(request, "Authorization") or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("Send a bearer token in the header Authorization.")
+    return token.strip()
+
+
+def _session(request: Request) -> str:
+    session_id = request_fields.session_id(request)
+    if session_id is None:
+        raise InvalidRequest("The header X-Session-Id is missing: it says which of the user's devices is calling.")
+    return session_id

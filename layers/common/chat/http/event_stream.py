@@ -1,0 +1,67 @@
+"""The response that streams an answer: a work that delivers events, beside an outlet that sends them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from chat.application.stream_answer import Deliver
+from chat.http.sse import HEADERS
+from chat.http.sse_writer import Outlet
+
+Run = Callable[[Deliver], Awaitable[None]]
+
+
+class EventStream(Response):
+    """Runs `run` and streams what it delivers; ends when both the work and the client are done.
+
+    Work that `must_finish` goes on when the client has gone, and the response waits for it: nothing outlives it. Other
+    work is stopped then, and also after `seconds`, when a client that comes back can go on where it was.
+    """
+
+    def __init__(
+        self, run: Run, message_id: str, heartbeat_seconds: float, must_finish: bool, seconds: float | None = None
+    ) -> None:
+        super().__init__(headers=HEADERS)
+        del self.headers["content-length"]
+        self._run = run
+        self._outlet = Outlet(message_id, heartbeat_seconds)
+        self._must_finish = must_finish
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        work = asyncio.create_task(self._work())
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await self._outlet.pump(send, scope.get("lambda_stream.write"))
+            if self._must_finish:
+                await asyncio.wait([work])
+            else:
+                work.cancel()
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        except OSError:
+            pass  # the client has gone before the first byte
+        finally:
+            if not self._must_finish:
+                work.cancel()
+            await asyncio.wait([work])
+        if not work.cancelled():
+            work.result()
+        with suppress(OSError):  # the client has gone
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _work(self) -> None:
+        try:
+            async with asyncio.timeout(self._seconds) as scope:
+                await self._run(self._outlet.put)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        finally:
+            self._outlet.close()

@@ -1,0 +1,201 @@
+"""The routes of the three functions: requests in, use cases, responses out. What a client may send is checked here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Lifespan
+
+from chat.application.cancel_answer import CancelAnswer, Cancelled, Cancelling, Outcome, Target
+from chat.application.create_chat import CreateChat
+from chat.application.follow_answer import FollowAnswer, Following, Wanted
+from chat.application.stream_answer import Generation, Send, StreamAnswer
+from chat.domain.errors import InvalidRequest
+from chat.domain.model import StoredAnswer
+from chat.http.auth.identity import TokenVerifier, identify_caller, identify_canceller, identify_user
+from chat.http.event_stream import EventStream
+from chat.http.health import Health
+from chat.http.json_body import content_field, read_json, text_field, uuid_field
+from chat.http.problems import UnknownErrors, exception_handlers
+from chat.http.request_fields import LastEventId, idempotency_key, last_event_id, path_uuid, query_uuid
+from chat.settings import Settings
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+MAX_TITLE_CHARS = 200
+DEFAULT_SECONDS_LEFT = 900.0
+"""Where no platform sets a deadline: as long as Lambda's longest.
+
+Source: AWS Lambda quotas, function timeout.
+"""
+FOLLOWER_MARGIN_SECONDS = 1.0
+"""A follower's response ends so long before its deadline, so that the client reconnects instead of seeing an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What every function's routes need."""
+
+    settings: Settings
+    tokens: TokenVerifier | None
+    health: Health
+
+
+def application(service: Service, routes: Sequence[Route], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    """Return an ASGI application of `routes` and `/health`, with problem documents for all errors."""
+    app = Starlette(
+        routes=[*routes, _route("/health", health_endpoint(service.health), "GET")],
+        exception_handlers=exception_handlers(),
+        middleware=[Middleware(UnknownErrors)],
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False  # a path with a slash too many is no route
+    return app
+
+
+def health_endpoint(health: Health) -> Endpoint:
+    """Return the endpoint of `GET /health`."""
+
+    async def endpoint(request: Request) -> Response:
+        report = await health.report()
+        return JSONResponse(report, 200 if report["mysql"]["ok"] else 503, {"cache-control": "no-store"})
+
+    return endpoint
+
+
+def create_routes(service: Service, create: CreateChat) -> list[Route]:
+    """Return the routes of create_chat."""
+    settings = service.settings
+
+    async def endpoint(request: Request) -> Response:
+        user_id = await identify_user(request, service.tokens)
+        key = idempotency_key(request)
+        body = await read_json(request, settings.max_body_bytes, may_be_empty=True)
+        title = text_field(body, "title", MAX_TITLE_CHARS)
+        system_prompt = text_field(body, "systemPrompt", settings.max_content_chars)
+        chat = await create(user_id, title, system_prompt, key)
+        document = {"chatId": chat.id, "title": chat.title, "createdAt": rfc3339(chat.created_at)}
+        return JSONResponse(document, 201)
+
+    return [_route("/api/chat/create", endpoint, "POST")]
+
+
+def stream_routes(service: Service, stream: StreamAnswer, follow: FollowAnswer) -> list[Route]:
+    """Return the routes of stream_chat."""
+    settings = service.settings
+
+    async def send(request: Request) -> Response:
+        caller = await identify_caller(request, service.tokens)
+        chat_id = path_uuid(request)
+        last = last_event_id(request)
+        if last is not None:
+            return await resume(request, chat_id, caller.user_id, caller.session_id, last)
+        body = await read_json(request, settings.max_body_bytes)
+        content = content_field(body, settings.max_content_chars)
+        message = Send(
+            *(chat_id, caller.user_id, caller.session_id, content, uuid_field(body, "userMessageId")),
+            seconds_left=seconds_left(request),
+        )
+        found = await stream(message)
+        if isinstance(found, StoredAnswer):
+            return watch(request, follow.from_stored(found))
+        return generate(found)
+
+    async def watch_or_resume(request: Request) -> Response:
+        caller = await identify_caller(request, service.tokens)
+        return await resume(request, path_uuid(request), caller.user_id, caller.session_id, last_event_id(request))
+
+    async def resume(
+        request: Request, chat_id: str, user_id: str, session_id: str, last: LastEventId | None
+    ) -> Response:
+        following = await follow(chat_id, user_id, session_id, _wanted(request, last))
+        if following is None:
+            return Response(status_code=204)
+        return watch(request, following)
+
+    def generate(generation: Generation) -> Response:
+        message_id = generation.answer.identity.message_id
+        return EventStream(generation.run, message_id, settings.heartbeat_seconds, must_finish=True)
+
+    def watch(request: Request, following: Following) -> Response:
+        seconds = max(seconds_left(request) - FOLLOWER_MARGIN_SECONDS, FOLLOWER_MARGIN_SECONDS)
+        return EventStream(following.run, following.message_id, settings.heartbeat_seconds, False, seconds)
+
+    path = "/api/chat/{chatId}/stream"
+    return [_route(path, send, "POST"), _route(path, watch_or_resume, "GET")]
+
+
+def cancel_routes(service: Service, cancel: CancelAnswer) -> list[Route]:
+    """Return the routes of cancel_stream."""
+    settings = service.settings
+
+    async def endpoint(request: Request) -> Response:
+        caller = await identify_canceller(request, service.tokens)
+        chat_id = path_uuid(request)
+        body = await read_json(request, settings.max_body_bytes, may_be_empty=True)
+        target = Target(uuid_field(body, "messageId"), uuid_field(body, "userMessageId"))
+        if target.message_id and target.user_message_id:
+            raise InvalidRequest("Send messageId or userMessageId, not both.")
+        return JSONResponse(describe(await cancel(chat_id, caller.user_id, caller.session_id, target)))
+
+    return [_route("/api/chat/{chatId}/cancel", endpoint, "POST")]
+
+
+def _route(path: str, endpoint: Endpoint, method: str) -> Route:
+    route = Route(path, endpoint, methods=[method])
+    route.methods = {method}  # without the HEAD that Starlette adds: here it would stream an answer to nobody
+    route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")  # `$` allows a line feed after it
+    return route
+
+
+def describe(outcome: Outcome) -> dict[str, object]:
+    """Return what a client is told of a cancel."""
+    if isinstance(outcome, Cancelled):
+        answer = outcome.answer
+        elapsed = (answer.finished_at or answer.created_at) - answer.created_at
+        return {
+            "success": True,
+            "status": "cancelled",
+            "messageId": answer.identity.message_id,
+            "characters": len(answer.text),
+            "elapsedMs": round(elapsed.total_seconds() * 1000),
+            "message": "The answer was cancelled and what there was of it is stored.",
+        }
+    if isinstance(outcome, Cancelling):
+        message = "The cancel is on its way: the answer is not stored yet, or its message has not arrived."
+        return {"success": True, "status": "cancelling", "messageId": outcome.message_id, "message": message}
+    return {"success": False, "status": "not_active", "message": "There is no active answer to cancel."}
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return the moment in UTC with milliseconds and `Z`.
+
+    Source: RFC 3339, section 5.6.
+    """
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds_left(request: Request) -> float:
+    """Return how long the platform lets this request run."""
+    context = request.scope.get("aws.context")
+    if context is None:
+        return DEFAULT_SECONDS_LEFT
+    return max(float(context.get_remaining_time_in_millis()) / 1000, 0.0)
+
+
+def _wanted(request: Request, last: LastEventId | None) -> Wanted:
+    if last is not None:
+        has_all = last.number == "done"
+        return Wanted(last.message_id, after=None if has_all else int(last.number), has_all=has_all)
+    message_id, user_message_id = query_uuid(request, "messageId"), query_uuid(request, "userMessageId")
+    if message_id and user_message_id:
+        raise InvalidRequest("Send messageId or userMessageId, not both.")
+    return Wanted(message_id, user_message_id)

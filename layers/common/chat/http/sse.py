@@ -1,0 +1,42 @@
+"""Server-sent events as bytes.
+
+Source: WHATWG HTML, section 9.2.5 (parsing) and 9.2.6 (interpreting an event stream).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from chat.domain.answer import LAST, Event
+
+COMMENT = b":\n"
+"""A comment between events: says nothing, keeps the connection from looking idle.
+
+No empty line follows: for it some clients (httpx-sse, fetch-event-source) deliver an event without data.
+"""
+
+HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-store, no-transform",
+    "x-accel-buffering": "no",
+}
+
+
+def frame(events: Iterable[Event], message_id: str, with_ids: bool = True) -> bytes:
+    """Encode events one after the other; the last event of an answer always carries its id.
+
+    A `start` of number 0 outdates all ids before it and carries `<messageId>:start`: docs/adr/0008.
+    The id is an event's last line: some clients (fetch-event-source) remember it as soon as they have read it, and a
+    connection that breaks in the middle of the event would lose the rest of it.
+    """
+    lines: list[str] = []
+    for number, name, data in events:
+        if name:
+            lines.append(f"event: {name}\n")
+        if name == LAST:
+            lines.append(f"data: {data}\nid: {message_id}:done\n\n")
+        elif with_ids:
+            lines.append(f"data: {data}\nid: {message_id}:{number or 'start'}\n\n")
+        else:
+            lines.append(f"data: {data}\n\n")
+    return "".join(lines).encode()
