@@ -20,13 +20,13 @@ import httpx
 
 from chat.adapters.llm.client import OpenAI, open_client
 from chat.adapters.llm.transport import LeanTransport
-from chat.domain.model import Turn
+from chat.domain.model import ChatMessage
 from tests.kit.ai_server import DONE, AIServer, Call, finish, text
 from tests.kit.asking import SETTINGS
 
 FLAT, PACED, RATE = 20_000, 300, 200
 ROUNDS = 7
-TURNS = [Turn("user", "Hello")]
+TURNS = [ChatMessage("user", "Hello")]
 
 
 async def play(call: Call) -> None:

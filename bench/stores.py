@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from chat.adapters.mysql.engine import open_engine
-from chat.adapters.mysql.repository import SqlChats
+from chat.adapters.mysql.repository import SqlChatRepository
 from chat.domain.model import Chat, new_id
 from chat.settings import Secret
 from migrations.runner import upgrade
@@ -26,7 +26,7 @@ class Stores:
 
     redis_url: str
     mysql_url: str
-    _chats: SqlChats
+    _chats: SqlChatRepository
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count())
 
     @property
@@ -46,7 +46,7 @@ async def open_stores(folder: Path, redis_url: str | None, mysql_url: str | None
         redis = redis_url or stack.enter_context(own_server()).url
         mysql = stack.enter_context(fresh_mysql(mysql_url)) if mysql_url else f"sqlite:///{folder / 'chat.sqlite3'}"
         await asyncio.to_thread(upgrade, mysql)
-        chats = SqlChats(open_engine(Secret(mysql), 4))
+        chats = SqlChatRepository(open_engine(Secret(mysql), 4))
         try:
             yield Stores(redis, mysql, chats)
         finally:

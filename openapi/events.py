@@ -6,8 +6,8 @@ from typing import Any
 
 from chat.domain.answer import DELTA, Answer
 from chat.domain.errors import FailureCode
-from chat.domain.model import Ending, Identity, Source, Status, Usage
-from chat.http.sse import frame
+from chat.domain.model import AnswerIds, Outcome, Source, Status, Usage
+from chat.http.sse import encode_events
 from openapi.schemas import EVENT_ID, NAME, UUID, Schema, record, ref
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}
@@ -89,27 +89,27 @@ USER_MESSAGE_ID = "7d9f2c1e-5b3a-4e8d-9c6f-1a2b3c4d5e6f"
 
 
 def _answer() -> Answer:
-    answer = Answer(Identity(CHAT_ID, MESSAGE_ID, USER_MESSAGE_ID, "phone-1", "gpt-4o-mini"))
+    answer = Answer(AnswerIds(CHAT_ID, MESSAGE_ID, USER_MESSAGE_ID, "phone-1", "gpt-4o-mini"))
     answer.begin()
     return answer
 
 
 def _stream(answer: Answer) -> str:
-    return frame(answer.events, MESSAGE_ID).decode()
+    return encode_events(answer.events, MESSAGE_ID).decode()
 
 
 def examples() -> dict[str, Any]:
     """Return streams as the code writes them."""
     whole = _answer()
-    whole.say("Hello, ")
-    whole.say("world.")
-    whole.cite([Source("Greetings", "https://example.com/greetings")])
-    whole.end(Ending(Status.COMPLETED, "stop"), Usage(12, 5))
+    whole.append_text("Hello, ")
+    whole.append_text("world.")
+    whole.add_sources([Source("Greetings", "https://example.com/greetings")])
+    whole.end(Outcome(Status.COMPLETED, "stop"), Usage(12, 5))
     broken = _answer()
-    broken.say("Hel")
-    broken.end(Ending(Status.FAILED, None, FailureCode.AI_INCOMPLETE), Usage(12, 1, estimated=True))
+    broken.append_text("Hel")
+    broken.end(Outcome(Status.FAILED, None, FailureCode.AI_INCOMPLETE), Usage(12, 1, estimated=True))
     cancelled = _answer()
-    cancelled.say("Hello, ")
-    cancelled.end(Ending(Status.CANCELLED), Usage(12, 2, estimated=True))
+    cancelled.append_text("Hello, ")
+    cancelled.end(Outcome(Status.CANCELLED), Usage(12, 2, estimated=True))
     named = {"completed": whole, "failed": broken, "cancelled": cancelled}
     return {name: {"value": _stream(answer)} for name, answer in named.items()}

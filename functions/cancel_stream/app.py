@@ -2,9 +2,9 @@
 
 import os
 
-from chat.wiring import buffered, cancel_stream, configure, write_logs
+from chat.wiring import cancel_stream, configure, lambda_handler, write_logs
 
 settings, secrets = configure(os.environ)
 write_logs(settings)
 app = cancel_stream(settings, secrets)
-handler = buffered(app)
+handler = lambda_handler(app)

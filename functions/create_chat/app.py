@@ -2,9 +2,9 @@
 
 import os
 
-from chat.wiring import buffered, configure, create_chat, write_logs
+from chat.wiring import configure, create_chat, lambda_handler, write_logs
 
 settings, secrets = configure(os.environ)
 write_logs(settings)
 app = create_chat(settings, secrets)
-handler = buffered(app)
+handler = lambda_handler(app)

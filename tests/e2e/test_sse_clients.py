@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat.domain.answer import Answer
-from chat.domain.model import Ending, Identity, Source, Status, Usage
-from chat.http.sse import COMMENT, HEADERS, frame
+from chat.domain.model import AnswerIds, Outcome, Source, Status, Usage
+from chat.http.sse import COMMENT, HEADERS, encode_events
 from tests.kit.node import EXAMPLES, ROOT, put, workshop
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clients")]
 
 MESSAGE = "0190a0b0-0000-7000-8000-000000000001"
-IDENTITY = Identity("0190a0b0-0000-7000-8000-000000000000", MESSAGE, "user-message", "session", "model")
+IDENTITY = AnswerIds("0190a0b0-0000-7000-8000-000000000000", MESSAGE, "user-message", "session", "model")
 NODE_CLIENTS = ["page", "eventsource-parser", "eventsource", "fetch-event-source"]
 SPLIT_ANYWHERE = ["page, split anywhere", "eventsource-parser, split anywhere"]
 
@@ -46,10 +46,10 @@ def answer(deltas):
     said = Answer(IDENTITY)
     said.begin()
     for delta in deltas:
-        said.say(delta)
-    said.reason("".join(deltas))
-    said.cite([Source("".join(deltas), "https://a.example/" + "".join(deltas))])
-    said.end(Ending(Status.FAILED, None, "ai_incomplete"), Usage(1, 2))
+        said.append_text(delta)
+    said.append_reasoning("".join(deltas))
+    said.add_sources([Source("".join(deltas), "https://a.example/" + "".join(deltas))])
+    said.end(Outcome(Status.FAILED, None, "ai_incomplete"), Usage(1, 2))
     return said
 
 
@@ -117,7 +117,7 @@ def joined(events):
 @pytest.mark.parametrize("client", [*NODE_CLIENTS, *SPLIT_ANYWHERE])
 async def test_clients_in_node_deliver_hostile_text_byte_by_byte(server, readers, client):
     said = answer(HOSTILE)
-    server.body = COMMENT + frame(said.events[:5], MESSAGE) + COMMENT + frame(said.events[5:], MESSAGE)
+    server.body = COMMENT + encode_events(said.events[:5], MESSAGE) + COMMENT + encode_events(said.events[5:], MESSAGE)
     found = await read_with(readers, client, server.url)
     assert found == expected(said)
     assert joined(found) == "".join(HOSTILE)
@@ -125,7 +125,7 @@ async def test_clients_in_node_deliver_hostile_text_byte_by_byte(server, readers
 
 async def test_httpx_sse_delivers_hostile_text_byte_by_byte(server):
     said = answer(HOSTILE)
-    server.body = COMMENT + frame(said.events[:5], MESSAGE) + COMMENT + frame(said.events[5:], MESSAGE)
+    server.body = COMMENT + encode_events(said.events[:5], MESSAGE) + COMMENT + encode_events(said.events[5:], MESSAGE)
     async with httpx.AsyncClient() as client, aconnect_sse(client, "GET", server.url) as source:
         found = [[event.id, event.event, event.data] async for event in source.aiter_sse()]
     assert found == expected(said)
@@ -147,7 +147,7 @@ def read_in_pieces(*pieces):
 
 def test_httpx_sse_delivers_hostile_text_split_in_two_anywhere():
     said = answer(HOSTILE[:-1])
-    body = frame(said.events, MESSAGE)
+    body = encode_events(said.events, MESSAGE)
     for at in range(len(body) + 1):
         assert read_in_pieces(body[:at], body[at:]) == expected(said), at
 
@@ -156,7 +156,7 @@ def test_httpx_sse_delivers_hostile_text_split_in_two_anywhere():
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1), st.integers(1, 7))
 def test_any_text_survives_any_split(deltas, size):
     said = answer(deltas)
-    body = frame(said.events, MESSAGE)
+    body = encode_events(said.events, MESSAGE)
     found = read_in_pieces(*(body[at : at + size] for at in range(0, len(body), size)))
     assert found == expected(said)
     assert joined(found) == "".join(deltas)
@@ -201,7 +201,7 @@ async def test_the_pages_reader_follows_the_specification_wherever_the_stream_is
 @pytest.mark.parametrize("client", NODE_CLIENTS)
 async def test_60_kb_of_hangul_arrive_whole(server, readers, client):
     said = answer(["가나다라" * 5_000])
-    server.body = frame(said.events[:2], MESSAGE) + frame(said.events[-1:], MESSAGE)
+    server.body = encode_events(said.events[:2], MESSAGE) + encode_events(said.events[-1:], MESSAGE)
     found = await read_with(readers, client, server.url)
     assert joined(found) == "가나다라" * 5_000
 

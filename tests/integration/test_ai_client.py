@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from chat.adapters.llm.retries import MOST_PAUSE_SECONDS
-from chat.application.ports import Finish, Reasoning, Sources, Text
+from chat.application.ports import Finish, ReasoningDelta, SourcesAdded, TextDelta
 from chat.domain.errors import FailureCode
 from chat.domain.model import Source, Usage
 from chat.settings import Secret
@@ -90,10 +90,10 @@ async def test_everything_of_an_answer_arrives_in_order(server: AIServer, transp
     async with asking(server.url, transport) as asked:
         assert await asked.collect() == (
             [
-                Reasoning("Hm"),
-                Text("안"),
-                Text("녕"),
-                Sources((Source("A", "https://a/"),)),
+                ReasoningDelta("Hm"),
+                TextDelta("안"),
+                TextDelta("녕"),
+                SourcesAdded((Source("A", "https://a/"),)),
                 Finish("length"),
                 Usage(3, 4),
             ],
@@ -107,7 +107,7 @@ async def test_each_read_from_the_network_is_one_batch_delivered_at_once(
     gate = Gate()
     server.script(body(text("a"), text("b") + text("c"), finish() + DONE, gate=gate))
     async with asking(server.url, transport) as asked, aclosing(asked.ai.answer(TURNS, 100)) as batches:
-        for expected in [[Text("a")], [Text("b"), Text("c")], [Finish("stop")]]:
+        for expected in [[TextDelta("a")], [TextDelta("b"), TextDelta("c")], [Finish("stop")]]:
             waiting = asyncio.ensure_future(anext(batches))
             await gate.reached()
             assert not waiting.done()
@@ -154,7 +154,7 @@ async def test_a_whole_json_answer_is_one_delta(server: AIServer, transport: htt
     choice = {"index": 0, "message": {"role": "assistant", "content": HELLO}, "finish_reason": "stop"}
     server.script(status(200, {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}))
     async with asking(server.url, transport) as asked:
-        assert await asked.collect() == ([Text(HELLO), Finish("stop"), Usage(3, 4)], None)
+        assert await asked.collect() == ([TextDelta(HELLO), Finish("stop"), Usage(3, 4)], None)
 
 
 # What fails
@@ -256,7 +256,7 @@ async def test_a_reset_within_the_body_fails_with_what_came_before(
 
     server.script(script)
     async with asking(server.url, transport) as asked, aclosing(asked.ai.answer(TURNS, 100)) as batches:
-        assert await anext(batches) == [Text("Hello")]
+        assert await anext(batches) == [TextDelta("Hello")]
         await gate.release()
         with pytest.raises(Exception, match="ai_incomplete"):
             await anext(batches)
@@ -534,7 +534,7 @@ async def test_each_kind_of_silence_has_its_own_limit(server: AIServer, transpor
     async with asking(server.url, transport, first_token_timeout_seconds=0.2, stall_timeout_seconds=1000) as asked:
         assert await asked.collect() == ([], FailureCode.AI_TIMEOUT)
     async with asking(server.url, first_token_timeout_seconds=1000, stall_timeout_seconds=0.2) as asked:
-        assert await asked.collect() == ([Text("Hello")], FailureCode.AI_TIMEOUT)
+        assert await asked.collect() == ([TextDelta("Hello")], FailureCode.AI_TIMEOUT)
 
 
 # Leaving early
@@ -544,7 +544,7 @@ async def test_leaving_an_answer_closes_its_connection_at_once(server: AIServer,
     server.script(ai_server.silent(text("Hello")))
     async with asking(server.url, transport) as asked:
         async with aclosing(asked.ai.answer(TURNS, 100)) as batches:
-            assert await anext(batches) == [Text("Hello")]
+            assert await anext(batches) == [TextDelta("Hello")]
             assert not server.calls[0].closed.is_set()
         await server.calls[0].closed.wait()
 

@@ -7,9 +7,9 @@ from contextlib import aclosing, asynccontextmanager
 import httpx
 import pytest
 
-from chat.application.ports import Finish, Piece, Reasoning, Text
+from chat.application.ports import Finish, ReasoningDelta, StreamPart, TextDelta
 from chat.domain.errors import FailureCode
-from chat.domain.model import Turn, Usage
+from chat.domain.model import ChatMessage, Usage
 from tests.kit import foreign_ais
 from tests.kit.asking import TRANSPORTS, Asked, asking, joined
 
@@ -59,8 +59,8 @@ def transport(request: pytest.FixtureRequest) -> httpx.AsyncBaseTransport:
     return TRANSPORTS[request.param]()
 
 
-async def collect(asked: Asked, message: str) -> tuple[list[Piece], FailureCode | None]:
-    return await asked.collect(turns=[Turn("system", "Be brief."), Turn("user", message)])
+async def collect(asked: Asked, message: str) -> tuple[list[StreamPart], FailureCode | None]:
+    return await asked.collect(turns=[ChatMessage("system", "Be brief."), ChatMessage("user", message)])
 
 
 # mockllm: FastAPI and uvicorn, one character a chunk, no usage
@@ -70,7 +70,7 @@ async def test_mockllm_answers_character_by_character(mockllm: str, transport: h
     async with asking(f"{mockllm}/v1", transport) as asked:
         pieces, failure = await collect(asked, "hello")
     assert (joined(pieces), failure) == (SIMPLER, None)
-    assert pieces == [*(Text(character) for character in SIMPLER), Finish("stop")]
+    assert pieces == [*(TextDelta(character) for character in SIMPLER), Finish("stop")]
 
 
 async def test_mockllm_answers_many_at_once(mockllm: str, transport: httpx.AsyncBaseTransport):
@@ -95,7 +95,7 @@ async def test_aimock_answers(aimock: str, transport: httpx.AsyncBaseTransport):
 async def test_aimock_thinks_apart(aimock: str, transport: httpx.AsyncBaseTransport):
     async with asking(f"{aimock}/v1", transport) as asked:
         pieces, failure = await collect(asked, "think")
-    reasoning = "".join(piece.text for piece in pieces if isinstance(piece, Reasoning))
+    reasoning = "".join(piece.text for piece in pieces if isinstance(piece, ReasoningDelta))
     assert (reasoning, joined(pieces), failure) == ("Let me see.", "So it is.", None)
 
 
@@ -133,7 +133,7 @@ async def test_what_aimock_refuses_fails_with_its_code(
 
 async def test_an_answer_of_aimock_can_be_left(aimock: str, transport: httpx.AsyncBaseTransport):
     async with asking(f"{aimock}/v1", transport) as asked:
-        async with aclosing(asked.ai.answer([Turn("user", "slow")], 100)) as batches:
+        async with aclosing(asked.ai.answer([ChatMessage("user", "slow")], 100)) as batches:
             first = await anext(batches)
         assert joined(list(first)) == "w"
         pieces, failure = await collect(asked, "hello")

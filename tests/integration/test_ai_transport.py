@@ -11,7 +11,7 @@ import pytest
 
 from chat.adapters.llm.client import choose_transport, open_client
 from chat.adapters.llm.transport import IDLE_SECONDS, LeanTransport
-from chat.application.ports import Text
+from chat.application.ports import TextDelta
 from chat.domain.errors import AnswerFailed, FailureCode
 from tests.kit import ai_server
 from tests.kit.ai_server import AIServer, Gate, body, event, exactly, say, text
@@ -338,7 +338,7 @@ async def test_cancelling_closes_a_tls_connection_at_once(authority: Authority):
         async with asking(server.url, LeanTransport(authority.trust())) as asked:
             batches = asked.ai.answer(TURNS, 100)
             await gate.release()
-            assert await anext(batches) == [Text("Hello")]
+            assert await anext(batches) == [TextDelta("Hello")]
             await batches.aclose()
             await server.calls[0].closed.wait()
 

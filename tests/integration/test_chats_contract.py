@@ -9,21 +9,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chat.adapters.mysql.engine import open_engine
-from chat.adapters.mysql.repository import SqlChats
+from chat.adapters.mysql.repository import SqlChatRepository
 from chat.application.ports import Chats
 from chat.domain.answer import Answer
 from chat.domain.errors import ChatNotFound, IdempotencyConflict
 from chat.domain.model import (
-    Busy,
+    AlreadyAnswered,
+    AnswerIds,
     Chat,
-    Ending,
-    Exchange,
-    FinalRecord,
-    Identity,
-    Opened,
-    Opening,
-    Repeated,
+    FinalAnswer,
+    NewAnswer,
+    Outcome,
+    QuestionAnswer,
+    SessionBusy,
     Source,
+    Started,
     Status,
     Usage,
     new_id,
@@ -51,8 +51,8 @@ HOSTILE = {
 
 
 @asynccontextmanager
-async def sql_chats(url: str, concurrency: int = 8) -> AsyncIterator[SqlChats]:
-    chats = SqlChats(open_engine(Secret(url), concurrency))
+async def sql_chats(url: str, concurrency: int = 8) -> AsyncIterator[SqlChatRepository]:
+    chats = SqlChatRepository(open_engine(Secret(url), concurrency))
     try:
         yield chats
     finally:
@@ -73,43 +73,43 @@ async def new_chat(chats: Chats, user: str = "user", system_prompt: str | None =
     return (await chats.create(chat, None, None)).id
 
 
-def opening(chat_id: str, content: str = "question", message: str | None = None, session: str = "phone") -> Opening:
-    identity = Identity(chat_id, new_id(), message or new_id(), session, "model-1")
-    return Opening(identity, "user", content, f"token-{new_id()}", NOW, NOW + timedelta(minutes=15))
+def opening(chat_id: str, content: str = "question", message: str | None = None, session: str = "phone") -> NewAnswer:
+    identity = AnswerIds(chat_id, new_id(), message or new_id(), session, "model-1")
+    return NewAnswer(identity, "user", content, f"token-{new_id()}", NOW, NOW + timedelta(minutes=15))
 
 
-def final(text: str = "answer", status: Status = Status.COMPLETED, **more) -> FinalRecord:
-    ending = Ending(status, "stop" if status is Status.COMPLETED else None, None)
-    return replace(FinalRecord(ending, text, "", (), Usage(1, 2), NOW + timedelta(seconds=9)), **more)
+def final(text: str = "answer", status: Status = Status.COMPLETED, **more) -> FinalAnswer:
+    ending = Outcome(status, "stop" if status is Status.COMPLETED else None, None)
+    return replace(FinalAnswer(ending, text, "", (), Usage(1, 2), NOW + timedelta(seconds=9)), **more)
 
 
-async def finish(chats: Chats, opened: Opening, record: FinalRecord | None = None) -> bool:
+async def finish(chats: Chats, opened: NewAnswer, record: FinalAnswer | None = None) -> bool:
     who = opened.identity
     return await chats.finish(who.chat_id, who.message_id, opened.owner_token, record or final())
 
 
 async def exchange(
-    chats: Chats, chat_id: str, question: str, record: FinalRecord, message: str | None = None
-) -> Opening:
+    chats: Chats, chat_id: str, question: str, record: FinalAnswer, message: str | None = None
+) -> NewAnswer:
     sent = opening(chat_id, question, message)
-    assert isinstance(await chats.open_answer(sent, ENOUGH), Opened)
+    assert isinstance(await chats.open_answer(sent, ENOUGH), Started)
     assert await finish(chats, sent, record)
     return sent
 
 
-async def history(chats: Chats, chat_id: str, enough: int = ENOUGH) -> list[Exchange]:
+async def history(chats: Chats, chat_id: str, enough: int = ENOUGH) -> list[QuestionAnswer]:
     opened = await chats.open_answer(opening(chat_id, "next"), enough)
-    assert isinstance(opened, Opened)
+    assert isinstance(opened, Started)
     return list(opened.history)
 
 
-def told(opened: Opening, text: str = "", reasoning: str = "") -> Answer:
+def told(opened: NewAnswer, text: str = "", reasoning: str = "") -> Answer:
     answer = Answer(opened.identity)
     answer.begin()
     if text:
-        answer.say(text)
+        answer.append_text(text)
     if reasoning:
-        answer.reason(reasoning)
+        answer.append_reasoning(reasoning)
     return answer
 
 
@@ -169,7 +169,7 @@ class TestRequire:
 class TestOpen:
     async def test_the_first_message_opens_an_answer(self, chats):
         sent = opening(await new_chat(chats, system_prompt="Be brief. 가"))
-        assert await chats.open_answer(sent, ENOUGH) == Opened("Be brief. 가", [], is_first=True)
+        assert await chats.open_answer(sent, ENOUGH) == Started("Be brief. 가", [], is_first=True)
         stored = await chats.find_answer(sent.identity.chat_id, sent.identity.message_id)
         assert stored is not None
         assert stored.identity == sent.identity
@@ -194,18 +194,18 @@ class TestOpen:
         sent = opening(await new_chat(chats))
         await chats.open_answer(sent, ENOUGH)
         found = await chats.open_answer(opening(sent.identity.chat_id), ENOUGH)
-        assert isinstance(found, Busy)
+        assert isinstance(found, SessionBusy)
         assert found.answer.identity == sent.identity
 
     async def test_a_refused_send_leaves_nothing_behind(self, chats):
         sent = opening(await new_chat(chats))
         await chats.open_answer(sent, ENOUGH)
         refused = opening(sent.identity.chat_id)
-        assert isinstance(await chats.open_answer(refused, ENOUGH), Busy)
+        assert isinstance(await chats.open_answer(refused, ENOUGH), SessionBusy)
         assert await chats.find_answer(sent.identity.chat_id, refused.identity.message_id) is None
         await finish(chats, sent)
         opened = await chats.open_answer(refused, ENOUGH)
-        assert isinstance(opened, Opened)
+        assert isinstance(opened, Started)
         assert opened.is_first
 
     async def test_once_the_answer_has_ended_the_session_is_free(self, chats):
@@ -219,12 +219,12 @@ class TestOpen:
     async def test_sessions_do_not_stand_in_each_others_way(self, chats, other):
         chat_id = await new_chat(chats)
         phone, laptop = opening(chat_id), opening(chat_id, session=other)
-        assert isinstance(await chats.open_answer(phone, ENOUGH), Opened)
-        assert isinstance(await chats.open_answer(laptop, ENOUGH), Opened)
+        assert isinstance(await chats.open_answer(phone, ENOUGH), Started)
+        assert isinstance(await chats.open_answer(laptop, ENOUGH), Started)
 
     async def test_the_same_session_may_stream_in_another_chat(self, chats):
         for chat_id in (await new_chat(chats), await new_chat(chats)):
-            assert isinstance(await chats.open_answer(opening(chat_id), ENOUGH), Opened)
+            assert isinstance(await chats.open_answer(opening(chat_id), ENOUGH), Started)
 
     async def test_of_two_sends_at_once_in_one_session_one_is_busy(self, chats):
         chat_id = await new_chat(chats)
@@ -239,7 +239,7 @@ class TestRepeat:
         await chats.open_answer(sent, ENOUGH)
         again = opening(sent.identity.chat_id, sent.content, sent.identity.user_message_id, session)
         found = await chats.open_answer(again, ENOUGH)
-        assert isinstance(found, Repeated)
+        assert isinstance(found, AlreadyAnswered)
         assert found.answer.identity == sent.identity
         assert found.answer.is_active
 
@@ -249,7 +249,7 @@ class TestRepeat:
         sent = await exchange(chats, await new_chat(chats), "question", record)
         again = opening(sent.identity.chat_id, "question", sent.identity.user_message_id)
         found = await chats.open_answer(again, ENOUGH)
-        assert isinstance(found, Repeated)
+        assert isinstance(found, AlreadyAnswered)
         stored = found.answer
         assert (stored.identity, stored.status) == (sent.identity, status)
         assert (stored.text, stored.reasoning, list(stored.sources)) == ("the text", "thoughts", [Source("t", "u")])
@@ -258,14 +258,14 @@ class TestRepeat:
         sent = await exchange(chats, await new_chat(chats), "question", final())
         await chats.open_answer(opening(sent.identity.chat_id, "other"), ENOUGH)
         again = opening(sent.identity.chat_id, "question", sent.identity.user_message_id)
-        assert isinstance(await chats.open_answer(again, ENOUGH), Repeated)
+        assert isinstance(await chats.open_answer(again, ENOUGH), AlreadyAnswered)
 
     @pytest.mark.parametrize("status", [Status.FAILED, Status.TIMEOUT, Status.INTERRUPTED])
     async def test_after_a_failure_it_is_a_retry(self, chats, status):
         sent = await exchange(chats, await new_chat(chats, system_prompt="p"), "question", final("", status))
         chat_id, message_id = sent.identity.chat_id, sent.identity.user_message_id
         again = opening(chat_id, "question", message_id)
-        assert await chats.open_answer(again, ENOUGH) == Opened("p", [], is_first=False)
+        assert await chats.open_answer(again, ENOUGH) == Started("p", [], is_first=False)
         newest = await chats.find_answer_to(chat_id, message_id)
         assert newest is not None
         assert newest.identity == again.identity
@@ -279,7 +279,7 @@ class TestRepeat:
         await chats.open_answer(other, ENOUGH)
         again = opening(sent.identity.chat_id, "question", sent.identity.user_message_id)
         found = await chats.open_answer(again, ENOUGH)
-        assert isinstance(found, Busy)
+        assert isinstance(found, SessionBusy)
         assert found.answer.identity == other.identity
 
     async def test_the_newest_answer_decides(self, chats):
@@ -288,7 +288,7 @@ class TestRepeat:
         await exchange(chats, chat_id, "question", final("", Status.TIMEOUT), message_id)
         last = await exchange(chats, chat_id, "question", final("at last"), message_id)
         found = await chats.open_answer(opening(chat_id, "question", message_id), ENOUGH)
-        assert isinstance(found, Repeated)
+        assert isinstance(found, AlreadyAnswered)
         assert found.answer.identity == last.identity
 
     @pytest.mark.parametrize("other", ["question ", "Question", "questiön", "question\x00", ""])
@@ -308,15 +308,15 @@ class TestRepeat:
     async def test_the_same_id_in_another_chat_is_another_message(self, chats):
         sent = await exchange(chats, await new_chat(chats), "question", final())
         other = opening(await new_chat(chats), "something else", sent.identity.user_message_id)
-        assert await chats.open_answer(other, ENOUGH) == Opened(None, [], is_first=True)
+        assert await chats.open_answer(other, ENOUGH) == Started(None, [], is_first=True)
 
     async def test_sent_twenty_times_at_once_it_is_one_answer(self, chats):
         chat_id, message_id = await new_chat(chats), new_id()
         found = await asyncio.gather(
             *(chats.open_answer(opening(chat_id, "question", message_id, f"s{n % 3}"), ENOUGH) for n in range(20))
         )
-        assert sum(isinstance(outcome, Opened) for outcome in found) == 1
-        repeated = [outcome.answer.identity for outcome in found if isinstance(outcome, Repeated)]
+        assert sum(isinstance(outcome, Started) for outcome in found) == 1
+        repeated = [outcome.answer.identity for outcome in found if isinstance(outcome, AlreadyAnswered)]
         assert len(repeated) == 19
         assert len(set(repeated)) == 1
 
@@ -326,8 +326,8 @@ class TestRepeat:
         found = await asyncio.gather(
             *(chats.open_answer(opening(chat_id, "question", message_id), ENOUGH) for _ in range(10))
         )
-        assert [outcome.is_first for outcome in found if isinstance(outcome, Opened)] == [False]
-        assert sum(isinstance(outcome, Repeated) for outcome in found) == 9
+        assert [outcome.is_first for outcome in found if isinstance(outcome, Started)] == [False]
+        assert sum(isinstance(outcome, AlreadyAnswered) for outcome in found) == 9
 
 
 class TestHistory:
@@ -335,13 +335,13 @@ class TestHistory:
         chat_id = await new_chat(chats)
         for n in range(4):
             await exchange(chats, chat_id, f"q{n}", final(f"a{n}"))
-        assert await history(chats, chat_id) == [Exchange(f"q{n}", f"a{n}") for n in range(4)]
+        assert await history(chats, chat_id) == [QuestionAnswer(f"q{n}", f"a{n}") for n in range(4)]
 
     @pytest.mark.parametrize("status", [status for status in Status if status is not Status.STREAMING])
     async def test_every_ended_answer_counts_with_the_text_it_has(self, chats, status):
         chat_id = await new_chat(chats)
         await exchange(chats, chat_id, "question", final("partial", status))
-        assert await history(chats, chat_id) == [Exchange("question", "partial")]
+        assert await history(chats, chat_id) == [QuestionAnswer("question", "partial")]
 
     async def test_messages_without_an_answers_text_are_left_out(self, chats):
         chat_id = await new_chat(chats)
@@ -350,7 +350,7 @@ class TestHistory:
         await chats.open_answer(running, ENOUGH)
         await chats.checkpoint(told(running, "partial"), running.owner_token, NOW)
         await exchange(chats, chat_id, "only a nul", final("\x00"))
-        assert await history(chats, chat_id) == [Exchange("only a nul", "\x00")]
+        assert await history(chats, chat_id) == [QuestionAnswer("only a nul", "\x00")]
 
     async def test_of_several_answers_the_newest_with_text_counts(self, chats):
         chat_id = await new_chat(chats)
@@ -359,7 +359,7 @@ class TestHistory:
         message_id = first.identity.user_message_id
         await exchange(chats, chat_id, "q1", final("better", Status.TIMEOUT), message_id)
         await exchange(chats, chat_id, "q1", final("", Status.FAILED), message_id)
-        assert await history(chats, chat_id) == [Exchange("q1", "better"), Exchange("q2", "a2")]
+        assert await history(chats, chat_id) == [QuestionAnswer("q1", "better"), QuestionAnswer("q2", "a2")]
 
     async def test_a_retry_sees_only_what_came_before_its_message(self, chats):
         chat_id = await new_chat(chats)
@@ -368,7 +368,7 @@ class TestHistory:
         await exchange(chats, chat_id, "late", final("answer"))
         await exchange(chats, chat_id, "early", final("whole"), early.identity.user_message_id)
         opened = await chats.open_answer(opening(chat_id, "retried", retried.identity.user_message_id), ENOUGH)
-        assert opened == Opened(None, [Exchange("early", "whole")], is_first=False)
+        assert opened == Started(None, [QuestionAnswer("early", "whole")], is_first=False)
 
     @pytest.mark.parametrize(("enough", "pairs"), [(300, 3), (301, 4), (1, 1), (10_000, 10)])
     async def test_it_ends_where_it_comes_to_enough(self, chats, enough, pairs):
@@ -377,14 +377,14 @@ class TestHistory:
             await exchange(chats, chat_id, f"{n}가", final("나" * 32))  # 1 + 33 * 3 = 100 bytes
         sent = opening(chat_id, "next")
         opened = await chats.open_answer(sent, enough)
-        assert isinstance(opened, Opened)
+        assert isinstance(opened, Started)
         assert [pair.question for pair in opened.history] == [f"{n}가" for n in range(10 - pairs, 10)]
 
     async def test_a_long_chat_is_read_back_to_where_it_is_enough(self, chats):
         chat_id = await new_chat(chats)
         for n in range(90):
             await exchange(chats, chat_id, f"q{n}", final(f"a{n}"))
-        assert await history(chats, chat_id) == [Exchange(f"q{n}", f"a{n}") for n in range(90)]
+        assert await history(chats, chat_id) == [QuestionAnswer(f"q{n}", f"a{n}") for n in range(90)]
 
     async def test_two_chats_never_mix(self, chats):
         one, two = await new_chat(chats), await new_chat(chats)
@@ -392,8 +392,8 @@ class TestHistory:
             await asyncio.gather(
                 exchange(chats, one, f"one {n}", final("1")), exchange(chats, two, f"two {n}", final("2"))
             )
-        assert await history(chats, one) == [Exchange(f"one {n}", "1") for n in range(3)]
-        assert await history(chats, two) == [Exchange(f"two {n}", "2") for n in range(3)]
+        assert await history(chats, one) == [QuestionAnswer(f"one {n}", "1") for n in range(3)]
+        assert await history(chats, two) == [QuestionAnswer(f"two {n}", "2") for n in range(3)]
 
 
 class TestTitle:
@@ -403,7 +403,7 @@ class TestTitle:
         chat = await chats.create(Chat(new_id(), user, given, None, NOW), "key", "digest")
         for content in contents:
             sent = replace(opening(chat.id, content), user_id=user)
-            assert isinstance(await chats.open_answer(sent, ENOUGH), Opened)
+            assert isinstance(await chats.open_answer(sent, ENOUGH), Started)
             await finish(chats, sent)
         return (await chats.create(Chat(new_id(), user, given, None, NOW), "key", "digest")).title
 
@@ -469,7 +469,7 @@ class TestFind:
         await chats.open_answer(phone, ENOUGH)
         await chats.open_answer(laptop, ENOUGH)
 
-        async def active(session: str | None) -> Identity | None:
+        async def active(session: str | None) -> AnswerIds | None:
             found = await chats.find_active(chat_id, session)
             return found and found.identity
 
@@ -518,8 +518,8 @@ class TestCheckpoint:
 
 class TestFinish:
     async def test_it_writes_everything(self, chats):
-        record = FinalRecord(
-            Ending(Status.FAILED, "length", "ai_incomplete"),
+        record = FinalAnswer(
+            Outcome(Status.FAILED, "length", "ai_incomplete"),
             "text",
             "reasoning",
             [Source("둘", "https://example.com/2"), Source("하나 😀", "https://example.com/1")],
@@ -529,7 +529,7 @@ class TestFinish:
         sent = await exchange(chats, await new_chat(chats), "question", record)
         stored = await chats.find_answer(sent.identity.chat_id, sent.identity.message_id)
         assert stored is not None
-        assert Ending(stored.status, stored.finish_reason, stored.error_code) == record.ending
+        assert Outcome(stored.status, stored.finish_reason, stored.error_code) == record.outcome
         assert (stored.text, stored.reasoning, list(stored.sources)) == ("text", "reasoning", record.sources)
         assert (stored.usage, stored.finished_at) == (record.usage, record.finished_at)
         assert (stored.identity, stored.owner_token, stored.owner_seen_at) == (sent.identity, sent.owner_token, NOW)
@@ -542,14 +542,14 @@ class TestFinish:
         stored = await chats.find_answer(chat_id, sent.identity.message_id)
         assert stored is not None
         assert (stored.text, stored.reasoning, list(stored.sources)) == (text, text, record.sources)
-        assert await history(chats, chat_id, 10**9) == [Exchange(text, text)]
+        assert await history(chats, chat_id, 10**9) == [QuestionAnswer(text, text)]
         again = await chats.open_answer(opening(chat_id, text, sent.identity.user_message_id), ENOUGH)
-        assert isinstance(again, Repeated)
+        assert isinstance(again, AlreadyAnswered)
 
     async def test_a_lone_surrogate_or_a_huge_value_of_the_ai_never_keeps_an_end_from_being_stored(self, chats):
         record = replace(
             final(sources=[Source("t" * 100_000, "https://example.com/?" + "u" * 100_000), Source("\ud800", "\udfff")]),
-            ending=Ending(Status.COMPLETED, "because " * 100 + "😀", None),
+            ending=Outcome(Status.COMPLETED, "because " * 100 + "😀", None),
             usage=Usage(10**30, 10**30),
         )
         sent = await exchange(chats, await new_chat(chats), "question", record)

@@ -14,9 +14,9 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from chat.adapters.mysql.engine import ANSWER_SECONDS, IDLE_SECONDS, open_engine
-from chat.adapters.mysql.repository import SqlChats
+from chat.adapters.mysql.repository import SqlChatRepository
 from chat.domain.errors import StorageUnavailable
-from chat.domain.model import Busy, Chat, Opened, Repeated, Source, Status, new_id
+from chat.domain.model import AlreadyAnswered, Chat, SessionBusy, Source, Started, Status, new_id
 from chat.settings import Secret, SettingsError
 from tests.integration.test_chats_contract import (
     ENOUGH,
@@ -35,7 +35,7 @@ from tests.kit.redis_servers import given
 from tests.kit.waiting import until
 
 
-class Watched(SqlChats):
+class Watched(SqlChatRepository):
     """Real, with its engine in view, and what went over its connections."""
 
     def __init__(self, engine: Engine) -> None:
@@ -133,7 +133,7 @@ class TestOrder:
                     message_id = sent.identity.user_message_id
                     sent = opening(chat_id, session=f"s{number}", message=message_id)
                     found = await chats.open_answer(sent, 0)
-                    outcomes["retried"] += isinstance(found, Opened) and not found.is_first
+                    outcomes["retried"] += isinstance(found, Started) and not found.is_first
                 sources = [Source("title", "url")] if turn % 2 else []
                 assert await finish(chats, sent, final(sources=sources))
 
@@ -149,9 +149,9 @@ class TestOrder:
         chat_id = await new_chat(chats)
         sent = opening(chat_id)
         await chats.open_answer(sent, ENOUGH)
-        assert isinstance(await chats.open_answer(opening(chat_id), ENOUGH), Busy)
+        assert isinstance(await chats.open_answer(opening(chat_id), ENOUGH), SessionBusy)
         again = opening(chat_id, sent.content, sent.identity.user_message_id)
-        assert isinstance(await chats.open_answer(again, ENOUGH), Repeated)
+        assert isinstance(await chats.open_answer(again, ENOUGH), AlreadyAnswered)
         assert seqs(database_url, chat_id) == ([1, 2], 3)
 
     async def test_a_retry_takes_one_number(self, chats, database_url):
@@ -221,7 +221,7 @@ class TestStatements:
 
         async def cost(chat_id: str) -> int:
             before = touched()
-            assert isinstance(await chats.open_answer(opening(chat_id), 0), Busy)
+            assert isinstance(await chats.open_answer(opening(chat_id), 0), SessionBusy)
             return touched() - before
 
         short, long = await new_chat(chats), await new_chat(chats)
@@ -251,7 +251,7 @@ class TestConnections:
         await until(lambda: chats.taken == 0)
         # The work went on to its end.
         assert await chats.find_active(chat_id, "phone") is not None
-        assert isinstance(await chats.open_answer(opening(chat_id, session="laptop"), ENOUGH), Opened)
+        assert isinstance(await chats.open_answer(opening(chat_id, session="laptop"), ENOUGH), Started)
 
     async def test_what_is_cancelled_before_it_has_begun_is_never_done(self, opened, database_url):
         chats = opened(database_url, 1)
@@ -279,7 +279,7 @@ class TestConnections:
             await asyncio.wait([closing_], timeout=0.05)
             assert not closing_.done()
         await closing_
-        assert isinstance(await working, Opened)
+        assert isinstance(await working, Started)
         assert await other.find_active(chat_id, "phone") is not None
 
     @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ class TestFaults:
         event.remove(chats.engine, "before_cursor_execute", kill_before_commit)
         assert chats.told().count("BEGIN") == 1
         assert seqs(mysql_url, chat_id) == ([], 1)
-        assert isinstance(await chats.open_answer(opening(chat_id), ENOUGH), Opened)
+        assert isinstance(await chats.open_answer(opening(chat_id), ENOUGH), Started)
 
     async def test_a_deadlocks_victim_tries_again(self, opened, mysql_url):
         chats = opened(mysql_url)
@@ -389,7 +389,7 @@ class TestFaults:
             await until(lambda: mysql_ask(mysql_url, blocked, other.thread_id())[0][0])
             await asyncio.to_thread(cursor.execute, "UPDATE chats SET user_id = user_id WHERE id = %s", (chat_id,))
             other.rollback()
-        assert isinstance(await task, Opened)
+        assert isinstance(await task, Started)
         assert chats.told().count("BEGIN") == 2
         assert seqs(mysql_url, chat_id) == ([1, 2], 3)
 
@@ -402,7 +402,7 @@ class TestFaults:
                 await hasty.open_answer(opening(chat_id), ENOUGH)
             assert hasty.told() == ["BEGIN"] * 4
             await hasty.require(chat_id, "user")  # readers do not wait
-        assert isinstance(await hasty.open_answer(opening(chat_id), ENOUGH), Opened)
+        assert isinstance(await hasty.open_answer(opening(chat_id), ENOUGH), Started)
 
     async def test_a_silent_server_costs_a_bounded_wait_and_comes_back(self, opened, mysql_url):
         async with Proxy(mysql_url) as proxy:
@@ -440,7 +440,7 @@ class TestFaults:
             with pytest.raises(StorageUnavailable):
                 await chats.ping()
             proxy.accept()
-            assert isinstance(await chats.open_answer(opening(chat_id), ENOUGH), Opened)
+            assert isinstance(await chats.open_answer(opening(chat_id), ENOUGH), Started)
             await chats.close()
 
 

@@ -10,8 +10,8 @@ from chat.adapters.redis import keys
 from chat.adapters.redis.connection import opener
 from chat.adapters.redis.flush_loop import Beat
 from chat.adapters.redis.pipelined_client import Pipe
-from chat.adapters.redis.rate_limiter import MOST_OWED, OWED_AT_ONCE, RedisLimits
-from chat.application.ports import Attempt
+from chat.adapters.redis.rate_limiter import MOST_OWED, OWED_AT_ONCE, RedisRateLimiter
+from chat.application.ports import AdmissionRequest
 from chat.domain.errors import RateLimited
 from chat.domain.model import new_id
 from chat.settings import LimitSettings, Secret
@@ -27,14 +27,14 @@ async def limited(
     pipe = Pipe(opener(Secret(url)))
     note = (lambda: away.append(1)) if away is not None else (lambda: None)
     try:
-        yield RedisLimits(pipe, Beat(pipe), LimitSettings(active, minute, tokens), note, place_seconds)
+        yield RedisRateLimiter(pipe, Beat(pipe), LimitSettings(active, minute, tokens), note, place_seconds)
     finally:
         await pipe.close()
 
 
-async def admitted(limits: RedisLimits, user: str, message: str, tokens: int = 0, attempt: str = "1") -> bool:
+async def admitted(limits: RedisRateLimiter, user: str, message: str, tokens: int = 0, attempt: str = "1") -> bool:
     try:
-        await limits.admit(Attempt(user, message, attempt), tokens)
+        await limits.acquire(AdmissionRequest(user, message, attempt), tokens)
     except RateLimited:
         return False
     return True
@@ -52,7 +52,7 @@ async def test_a_place_given_back_is_free_again(redis_url):
         user = new_id()
         assert await admitted(limits, user, "a")
         assert not await admitted(limits, user, "b")
-        await limits.settle(Attempt(user, "a", "1"), 0, True)
+        await limits.release(AdmissionRequest(user, "a", "1"), 0, True)
         assert await admitted(limits, user, "b")
 
 
@@ -64,9 +64,9 @@ async def test_attempts_at_one_message_take_one_place_and_count_once(redis_url):
             assert not await admitted(limits, user, "b")
         for number in range(5):
             assert not await admitted(limits, user, "b")
-            await limits.settle(Attempt(user, "a", str(number)), 0, has_started=number == 2)
+            await limits.release(AdmissionRequest(user, "a", str(number)), 0, has_started=number == 2)
         assert await admitted(limits, user, "b")
-        await limits.settle(Attempt(user, "b", "1"), 0, True)
+        await limits.release(AdmissionRequest(user, "b", "1"), 0, True)
         assert not await admitted(limits, user, "c")
 
 
@@ -77,8 +77,8 @@ async def test_an_attempt_counts_that_starts_an_answer_beside_one_that_does_not(
         for number in range(2):
             assert await admitted(limits, user, f"m{number}", attempt="refused")
             assert await admitted(limits, user, f"m{number}", attempt="started")
-            await limits.settle(Attempt(user, f"m{number}", "refused"), 0, has_started=False)
-            await limits.settle(Attempt(user, f"m{number}", "started"), 0, has_started=True)
+            await limits.release(AdmissionRequest(user, f"m{number}", "refused"), 0, has_started=False)
+            await limits.release(AdmissionRequest(user, f"m{number}", "started"), 0, has_started=True)
         assert not await admitted(limits, user, "m2")
 
 
@@ -87,7 +87,7 @@ async def test_retries_count_each_while_the_last_of_them_is_running(redis_url):
         user = new_id()
         for number in range(2):
             assert await admitted(limits, user, "failing", attempt=str(number))
-            await limits.settle(Attempt(user, "failing", str(number)), 0, True)
+            await limits.release(AdmissionRequest(user, "failing", str(number)), 0, True)
         assert await admitted(limits, user, "failing", attempt="running")
         assert not await admitted(limits, user, "another")
 
@@ -99,10 +99,10 @@ async def test_what_redis_refuses_to_give_back_is_given_back_later():
             user = new_id()
             client = Redis.from_url(server.url)
             for number in range(2 * OWED_AT_ONCE):
-                await limits.admit(Attempt(user, "a", str(number)), 1)
+                await limits.acquire(AdmissionRequest(user, "a", str(number)), 1)
             await client.config_set("min-replicas-to-write", 1)
             for number in range(2 * OWED_AT_ONCE):
-                await limits.settle(Attempt(user, "a", str(number)), 0, True)
+                await limits.release(AdmissionRequest(user, "a", str(number)), 0, True)
             await client.config_set("min-replicas-to-write", 0)
             for _ in range(3):
                 await admitted(limits, new_id(), "another")
@@ -117,7 +117,7 @@ async def test_an_attempt_gives_back_nothing_of_another(redis_url):
         user = new_id()
         assert await admitted(limits, user, "a", 40)
         assert await admitted(limits, user, "a", 40, attempt="2")
-        await limits.settle(Attempt(user, "a", "2"), 0, False)
+        await limits.release(AdmissionRequest(user, "a", "2"), 0, False)
         assert not await admitted(limits, user, "b")
         client = Redis.from_url(redis_url)
         assert int(await client.hget(keys.limit(user, "tokens"), "total")) == 40
@@ -129,10 +129,10 @@ async def test_a_retry_counts_again_and_an_attempt_that_started_nothing_does_not
         user = new_id()
         for number in range(5):
             assert await admitted(limits, user, "replayed", attempt=str(number))
-            await limits.settle(Attempt(user, "replayed", str(number)), 0, False)
+            await limits.release(AdmissionRequest(user, "replayed", str(number)), 0, False)
         for number in range(2):
             assert await admitted(limits, user, "failing", attempt=str(number))
-            await limits.settle(Attempt(user, "failing", str(number)), 0, True)
+            await limits.release(AdmissionRequest(user, "failing", str(number)), 0, True)
         assert not await admitted(limits, user, "failing", attempt="2")
 
 
@@ -143,8 +143,8 @@ async def test_what_could_not_be_given_back_is_when_redis_is_back(redis_url):
         assert await admitted(limits, user, "a", 40)
         assert await admitted(limits, user, "b", 40)
         proxy.refuse()
-        await limits.settle(Attempt(user, "a", "1"), 7, True)
-        await limits.settle(Attempt(user, "b", "1"), 0, False)
+        await limits.release(AdmissionRequest(user, "a", "1"), 7, True)
+        await limits.release(AdmissionRequest(user, "b", "1"), 0, False)
         proxy.accept()
 
         async def is_back() -> bool:
@@ -166,10 +166,10 @@ async def test_who_was_let_through_in_an_outage_owes_nothing(redis_url):
         user = new_id()
         assert await admitted(limits, user, "a")
         proxy.refuse()
-        await limits.settle(Attempt(user, "a", "1"), 0, True)
+        await limits.release(AdmissionRequest(user, "a", "1"), 0, True)
         for number in range(2 * MOST_OWED):
             assert await admitted(limits, user, "b", attempt=str(number))
-            await limits.settle(Attempt(user, "b", str(number)), 0, True)
+            await limits.release(AdmissionRequest(user, "b", str(number)), 0, True)
         proxy.accept()
         client = Redis.from_url(redis_url)
 
@@ -192,7 +192,7 @@ async def test_messages_per_minute_say_when_to_come_back(redis_url):
         user = new_id()
         assert sum(await asyncio.gather(*(admitted(limits, user, f"m{n}") for n in range(100)))) == 3
         with pytest.raises(RateLimited) as caught:
-            await limits.admit(Attempt(user, "late", "1"), 0)
+            await limits.acquire(AdmissionRequest(user, "late", "1"), 0)
         assert 1 <= caught.value.retry_after_seconds <= 60
 
 
@@ -213,8 +213,8 @@ async def test_tokens_are_reserved_at_the_start_and_replaced_by_the_ones_used(re
         user = new_id()
         assert sum(await asyncio.gather(*(admitted(limits, user, f"m{n}", 40) for n in range(100)))) == 3
         for n in range(100):
-            await limits.settle(Attempt(user, f"m{n}", "1"), 10, True)
-            await limits.settle(Attempt(user, f"m{n}", "1"), 10, True)  # repeated
+            await limits.release(AdmissionRequest(user, f"m{n}", "1"), 10, True)
+            await limits.release(AdmissionRequest(user, f"m{n}", "1"), 10, True)  # repeated
         client = Redis.from_url(redis_url)
         assert int(await client.hget(keys.limit(user, "tokens"), "total")) == 30
         assert await admitted(limits, user, "next", 40)
@@ -230,7 +230,7 @@ async def test_yesterdays_tokens_do_not_count(redis_url):
         key = keys.limit(user, "tokens")
         await client.hset(key, "day", int(await client.hget(key, "day")) - 1)
         assert await admitted(limits, user, "b", 1)
-        await limits.settle(Attempt(user, "a", "1"), 50, True)  # reserved yesterday
+        await limits.release(AdmissionRequest(user, "a", "1"), 50, True)  # reserved yesterday
         assert int(await client.hget(key, "total")) == 1
         await client.aclose()
 
@@ -238,9 +238,9 @@ async def test_yesterdays_tokens_do_not_count(redis_url):
 async def test_places_of_the_dead_expire(redis_url):
     async with limited(redis_url, active=1, place_seconds=0) as dead, limited(redis_url, active=1) as limits:
         user = new_id()
-        await dead.admit(Attempt(user, "a", "1"), 0)
+        await dead.acquire(AdmissionRequest(user, "a", "1"), 0)
         assert await admitted(limits, user, "b")
-        await dead.settle(Attempt(user, "a", "1"), 0, True)
+        await dead.release(AdmissionRequest(user, "a", "1"), 0, True)
 
 
 async def test_places_of_the_living_do_not(redis_url):
@@ -256,8 +256,8 @@ async def test_places_of_the_living_do_not(redis_url):
         assert await admitted(limits, user, "b")
         first = await kept_until()
         await until(lambda: later(kept_until, first[-1]))
-        await limits.settle(Attempt(user, "a", "1"), 0, True)
-        await limits.settle(Attempt(user, "b", "1"), 0, True)
+        await limits.release(AdmissionRequest(user, "a", "1"), 0, True)
+        await limits.release(AdmissionRequest(user, "b", "1"), 0, True)
         assert await kept_until() == []
         assert asyncio.all_tasks() == before
         await client.aclose()
@@ -272,7 +272,7 @@ async def later(kept_until, moment: float) -> bool:
 async def test_every_key_expires(redis_url):
     async with limited(redis_url, active=1, minute=1, tokens=1) as limits:
         user = new_id()
-        await limits.admit(Attempt(user, "a", "1"), 1)
+        await limits.acquire(AdmissionRequest(user, "a", "1"), 1)
         client = Redis.from_url(redis_url)
         for what, most in (("active", 7200), ("minute", 120), ("tokens", 172_800)):
             assert 0 < await client.ttl(keys.limit(user, what)) <= most
@@ -282,8 +282,8 @@ async def test_every_key_expires(redis_url):
 async def test_zero_is_off_and_asks_nothing():
     async with limited("redis://127.0.0.1:1") as limits:
         for n in range(200):
-            await limits.admit(Attempt("user", f"m{n}", "1"), 10**9)
-            await limits.settle(Attempt("user", f"m{n}", "1"), 10**9, True)
+            await limits.acquire(AdmissionRequest("user", f"m{n}", "1"), 10**9)
+            await limits.release(AdmissionRequest("user", f"m{n}", "1"), 10**9, True)
 
 
 async def test_with_redis_away_everything_passes_and_that_is_noted():
@@ -291,5 +291,5 @@ async def test_with_redis_away_everything_passes_and_that_is_noted():
     async with limited("redis://127.0.0.1:1", active=1, minute=1, tokens=1, away=away) as limits:
         for n in range(3):
             assert await admitted(limits, "user", f"m{n}", 5)
-        await limits.settle(Attempt("user", "m0", "1"), 5, True)
+        await limits.release(AdmissionRequest("user", "m0", "1"), 5, True)
     assert len(away) == 3

@@ -12,7 +12,7 @@ from chat.adapters.redis.connection import opener
 from chat.adapters.redis.coordination import MOST_EVENTS, RedisLive
 from chat.domain.answer import Answer
 from chat.domain.errors import StorageUnavailable
-from chat.domain.model import Ending, FinalRecord, Identity, Source, Status, Usage, new_id
+from chat.domain.model import AnswerIds, FinalAnswer, Outcome, Source, Status, Usage, new_id
 from chat.settings import Secret
 from tests.kit.live import MemoryLive
 from tests.kit.redis_servers import EVERY_REDIS, own_server, redis_address
@@ -41,10 +41,10 @@ class Owner:
     """An answer and its line."""
 
     def __init__(self, live, chat_id: str | None = None, session_id: str = "phone") -> None:
-        self.answer = Answer(Identity(chat_id or new_id(), new_id(), new_id(), session_id, "model"))
+        self.answer = Answer(AnswerIds(chat_id or new_id(), new_id(), new_id(), session_id, "model"))
         self.who = self.answer.identity
         self.cancelled = asyncio.Event()
-        self.line = live.attach(self.answer, "token", "user", self.cancelled.set)
+        self.line = live.claim(self.answer, "token", "user", self.cancelled.set)
         self.ids = (self.who.chat_id, self.who.message_id)
 
     async def start(self, look_for_intent: bool = True) -> bool:
@@ -52,23 +52,23 @@ class Owner:
         return await self.line.register(look_for_intent)
 
     async def end(self) -> None:
-        self.answer.end(Ending(Status.COMPLETED, "stop"), Usage(1, 1))
-        await self.line.conclude()
+        self.answer.end(Outcome(Status.COMPLETED, "stop"), Usage(1, 1))
+        await self.line.release()
         await self.line.close()
 
 
-def final() -> FinalRecord:
-    ending = Ending(Status.FAILED, None, "ai_error")
-    return FinalRecord(ending, "안녕 \x00👋", "hm", [Source("t", "https://u")], Usage(1, 2, True), datetime.now(UTC))
+def final() -> FinalAnswer:
+    ending = Outcome(Status.FAILED, None, "ai_error")
+    return FinalAnswer(ending, "안녕 \x00👋", "hm", [Source("t", "https://u")], Usage(1, 2, True), datetime.now(UTC))
 
 
 async def test_an_owner_is_alive_from_registration_to_conclusion(live):
     owner = Owner(live)
-    assert not (await live.vitals(*owner.ids)).owner_alive
+    assert not (await live.owner_status(*owner.ids)).owner_alive
     assert not await owner.start()
-    assert (await live.vitals(*owner.ids)).owner_alive
+    assert (await live.owner_status(*owner.ids)).owner_alive
     await owner.end()
-    assert not (await live.vitals(*owner.ids)).owner_alive
+    assert not (await live.owner_status(*owner.ids)).owner_alive
 
 
 async def test_a_cancel_before_registration_is_found_by_it(live):
@@ -103,19 +103,19 @@ async def test_a_cancel_stops_nobody_else(live):
 
 async def test_an_intent_is_found_by_the_first_answer_only(live):
     owner = Owner(live)
-    await live.leave_intent(owner.who.chat_id, owner.who.user_message_id, "laptop")
+    await live.put_pending_cancel(owner.who.chat_id, owner.who.user_message_id, "laptop")
     assert not await owner.start(look_for_intent=False)
     await owner.end()
     again = Owner(live, owner.who.chat_id)
-    await live.leave_intent(again.who.chat_id, again.who.user_message_id, "laptop")
+    await live.put_pending_cancel(again.who.chat_id, again.who.user_message_id, "laptop")
     assert await again.start(look_for_intent=True)
     await again.end()
 
 
 async def test_an_intent_can_be_withdrawn(live):
     owner = Owner(live)
-    await live.leave_intent(owner.who.chat_id, owner.who.user_message_id, "laptop")
-    await live.withdraw_intent(owner.who.chat_id, owner.who.user_message_id)
+    await live.put_pending_cancel(owner.who.chat_id, owner.who.user_message_id, "laptop")
+    await live.delete_pending_cancel(owner.who.chat_id, owner.who.user_message_id)
     assert not await owner.start()
     await owner.end()
 
@@ -124,7 +124,7 @@ async def test_the_log_holds_every_event_and_then_the_end(live):
     owner = Owner(live)
     await owner.start()
     for delta in ["안", "녕", "\n\ndata: x", "👋\x00"]:
-        owner.answer.say(delta)
+        owner.answer.append_text(delta)
 
     async def logged():
         page = await live.read_log(*owner.ids, 0)
@@ -154,10 +154,10 @@ async def test_a_parked_record_comes_back_as_it_was_and_can_be_forgotten(live):
     owner = Owner(live)
     await owner.start()
     record = final()
-    assert await owner.line.park(record)
-    assert (await live.vitals(*owner.ids)).parked == record
-    await live.forget_parked(*owner.ids)
-    assert (await live.vitals(*owner.ids)).parked is None
+    assert await owner.line.stash_final(record)
+    assert (await live.owner_status(*owner.ids)).parked == record
+    await live.delete_stashed_final(*owner.ids)
+    assert (await live.owner_status(*owner.ids)).parked is None
     await owner.end()
 
 
@@ -217,9 +217,9 @@ class TestRealServer:
     async def test_every_key_expires_and_carries_the_chats_tag(self, redis_url):
         async with real_live(redis_url) as live:
             owner = Owner(live)
-            await live.leave_intent(owner.who.chat_id, new_id(), "laptop")
+            await live.put_pending_cancel(owner.who.chat_id, new_id(), "laptop")
             await owner.start()
-            await owner.line.park(final())
+            await owner.line.stash_final(final())
             await live.request_cancel(*owner.ids, "laptop")
             await until(lambda: live.read_log(*owner.ids, 0))
             client = Redis.from_url(redis_url)
@@ -277,11 +277,11 @@ class TestRealServer:
         async with real_live(redis_url) as live:
             owner = Owner(live)
             await owner.start()
-            owner.answer.say("before")
+            owner.answer.append_text("before")
             await until(lambda: live.read_log(*owner.ids, 1))
             client = Redis.from_url(redis_url)
             await client.delete(keys.events(*owner.ids))
-            owner.answer.say("after")
+            owner.answer.append_text("after")
 
             async def whole():
                 page = await live.read_log(*owner.ids, 0)
@@ -332,7 +332,7 @@ class TestRealServer:
                 await owner.start()
                 await client.config_set("maxmemory", 1)
                 for _ in range(1000):
-                    owner.answer.say("x" * 1000)
+                    owner.answer.append_text("x" * 1000)
                 before = (await client.info("stats"))["total_net_input_bytes"]
                 await asyncio.sleep(1.5)
                 assert (await client.info("stats"))["total_net_input_bytes"] - before < 4_000_000
@@ -351,7 +351,7 @@ class TestRealServer:
             owner = Owner(live)
             await owner.start()
             for _ in range(2 * MOST_EVENTS + 10):
-                owner.answer.say("x")
+                owner.answer.append_text("x")
 
             async def whole():
                 page = await live.read_log(*owner.ids, 0)
@@ -406,10 +406,10 @@ class TestRedisAway:
         async with real_live("redis://127.0.0.1:1/0") as live:
             owner = Owner(live)
             assert not await owner.start()
-            assert await live.vitals(*owner.ids) is None
-            assert not await owner.line.park(final())
+            assert await live.owner_status(*owner.ids) is None
+            assert not await owner.line.stash_final(final())
             assert await live.count_active() is None
-            for call in (live.request_cancel(*owner.ids, "x"), live.leave_intent(*owner.ids, "x"), live.ping()):
+            for call in (live.request_cancel(*owner.ids, "x"), live.put_pending_cancel(*owner.ids, "x"), live.ping()):
                 with pytest.raises(StorageUnavailable):
                     await call
             with pytest.raises(StorageUnavailable):
@@ -421,13 +421,13 @@ class TestRedisAway:
             async with real_live(server.url) as live:
                 owner = Owner(live)
                 await owner.start()
-                owner.answer.say("one")
+                owner.answer.append_text("one")
                 await until(lambda: live.read_log(*owner.ids, 0))
                 server.kill()
-                owner.answer.say("two")
+                owner.answer.append_text("two")
                 await until(lambda: live.pipe.is_away)
                 server.start_again()
-                owner.answer.say("three")
+                owner.answer.append_text("three")
 
                 async def whole():
                     try:
@@ -452,11 +452,11 @@ class TestRedisAway:
                 began = loop.time()
                 late = Owner(live)
                 assert not await late.start()
-                late.answer.say("into silence")
+                late.answer.append_text("into silence")
                 await late.end()
                 assert loop.time() - began < 2
                 server.thaw()
-                owner.answer.say("again")
+                owner.answer.append_text("again")
 
                 async def logged():
                     try:

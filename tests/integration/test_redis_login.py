@@ -9,7 +9,7 @@ from chat.adapters.redis.connection import opener
 from chat.adapters.redis.coordination import RedisLive
 from chat.domain.answer import Answer
 from chat.domain.errors import StorageUnavailable
-from chat.domain.model import Identity, new_id
+from chat.domain.model import AnswerIds, new_id
 from chat.settings import Secret
 from tests.kit.redis_servers import own_server
 from tests.kit.waiting import until
@@ -46,9 +46,9 @@ async def test_a_refused_login_is_read_anew_once_for_both_connections(user):
         await until(lambda: answers(live))
         assert asked == ["REDIS_URL"]
         cancelled = asyncio.Event()
-        answer = Answer(Identity(new_id(), new_id(), new_id(), "phone", "model"))
+        answer = Answer(AnswerIds(new_id(), new_id(), new_id(), "phone", "model"))
         answer.begin()
-        line = live.attach(answer, "token", "user", cancelled.set)
+        line = live.claim(answer, "token", "user", cancelled.set)
         await line.register(False)
         assert await server_side.pubsub_channels() != []
         await line.close()

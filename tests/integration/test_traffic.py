@@ -5,11 +5,11 @@ from redis.asyncio import Redis
 from sqlalchemy import event
 
 from chat.adapters.mysql.engine import open_engine
-from chat.adapters.mysql.repository import SqlChats
+from chat.adapters.mysql.repository import SqlChatRepository
 from chat.adapters.redis.connection import opener
 from chat.adapters.redis.coordination import RedisLive
-from chat.adapters.redis.rate_limiter import RedisLimits
-from chat.application.ports import Finish, Text
+from chat.adapters.redis.rate_limiter import RedisRateLimiter
+from chat.application.ports import Finish, TextDelta
 from chat.settings import LimitSettings, Secret
 from tests.kit.ai import ScriptedAI
 from tests.kit.redis_servers import own_server
@@ -37,9 +37,9 @@ async def test_no_delta_asks_redis_or_mysql(deltas, database_url):
     event.listen(engine, "before_cursor_execute", lambda _c, _u, statement, *_: statements.append(statement))
     with own_server() as server:
         live = RedisLive(opener(Secret(server.url)), 7200)
-        limits = RedisLimits(live.pipe, live.beat, LimitSettings(8, 60, 10**6))
-        ai = FlatOut(*[Text(f"{n} ") for n in range(deltas)], Finish("stop"))
-        world = World(SqlChats(engine), live, ai, limits)
+        limits = RedisRateLimiter(live.pipe, live.beat, LimitSettings(8, 60, 10**6))
+        ai = FlatOut(*[TextDelta(f"{n} ") for n in range(deltas)], Finish("stop"))
+        world = World(SqlChatRepository(engine), live, ai, limits)
         client = Redis.from_url(server.url)
         chat_id = await world.new_chat()
         before = await commands(client)

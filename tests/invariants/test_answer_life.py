@@ -24,12 +24,12 @@ from hypothesis.stateful import (
 )
 
 from chat.adapters.mysql.engine import open_engine
-from chat.application.cancel_answer import CancelAnswer, Cancelled, Cancelling, NotActive, Target
+from chat.application.cancel_answer import CancelAnswer, Cancelled, Cancelling, CancelTarget, NotActive
 from chat.application.create_chat import CreateChat
-from chat.application.follow_answer import AWAY_SECONDS, FollowAnswer, Wanted
+from chat.application.follow_answer import AWAY_SECONDS, FollowAnswer, FollowRequest
 from chat.application.ports import Finish
-from chat.application.recover_orphans import Reap
-from chat.application.stream_answer import Budget, Generation, Send, StreamAnswer
+from chat.application.recover_orphans import OrphanRecovery
+from chat.application.stream_answer import AnswerRun, Budget, SendMessage, StreamAnswer
 from chat.domain.answer import Event
 from chat.domain.errors import (
     AnswerFailed,
@@ -39,10 +39,10 @@ from chat.domain.errors import (
     StorageUnavailable,
     StreamInProgress,
 )
-from chat.domain.model import Identity, Opened, Opening, Status, StoredAnswer, new_id
+from chat.domain.model import AnswerIds, NewAnswer, Started, Status, StoredAnswer, new_id
 from chat.settings import Secret
 from tests.kit import counts
-from tests.kit.live import NoLimits, Notes
+from tests.kit.live import NoRateLimiter, RecordingTelemetry
 from tests.kit.lives import (
     ANSWERING,
     BEAT_SECONDS,
@@ -84,7 +84,7 @@ def latest(things: list, which: int):
 class Known:
     """What is known of one answer, and what it may become."""
 
-    identity: Identity
+    identity: AnswerIds
     owner: "Service"
     deadline_at: float
     task: asyncio.Task | None = None
@@ -209,8 +209,8 @@ class Service(Process):
         self.is_dead = False
         self.stopped_at: float | None = None
         self.ai = FedAI()
-        notes = Notes()
-        reap = Reap(life.chats, life.live, notes, life.clock)
+        notes = RecordingTelemetry()
+        reap = OrphanRecovery(life.chats, life.live, notes, life.clock)
         budget = Budget(1000, 100, MARGIN_SECONDS, CHECKPOINT_SECONDS)
         self.create = CreateChat(life.chats, life.clock)
         self.stream = StreamAnswer(life.chats, life.live, life.limits, self.ai, reap, notes, budget, life.clock)
@@ -234,7 +234,7 @@ class Life(RuleBasedStateMachine):
         """Chat, id and content of each message, sent or not."""
         self.intents: dict[tuple[str, str], tuple[float, bool]] = {}
         """When a cancel was left for a message to come, and whether it was acknowledged."""
-        self.cancelling: list[tuple[str, str, Target]] = []
+        self.cancelling: list[tuple[str, str, CancelTarget]] = []
         """Cancels under way: chat, session and target."""
         self.dead: list[Service] = []
         self.faults: list[str] = []
@@ -244,7 +244,7 @@ class Life(RuleBasedStateMachine):
         random = Random(seed)
         self.mysql, self.redis = Network(random), Network(random)
         self.chats = DistantChats(self.here, self.mysql, self.opened)
-        self.live, self.limits = DistantLive(self.redis), NoLimits()
+        self.live, self.limits = DistantLive(self.redis), NoRateLimiter()
         self.services = [Service(self) for _ in range(3)]
         self.chat_ids = [self.ask(self.services[0], self.new_chat)[0] for _ in range(2)]
 
@@ -280,7 +280,7 @@ class Life(RuleBasedStateMachine):
         ]
         return there[which % len(there)] if there else None
 
-    def named_by(self, chat_id: str, session: str, target: Target) -> list[Known]:
+    def named_by(self, chat_id: str, session: str, target: CancelTarget) -> list[Known]:
         """Return what this target names at this moment."""
         there = [known for known in self.known.values() if known.identity.chat_id == chat_id]
         if target.message_id is not None:
@@ -289,7 +289,7 @@ class Life(RuleBasedStateMachine):
             return [known for known in there if known.identity.user_message_id == target.user_message_id][-1:]
         return [known for known in there if known.identity.session_id == session and self.peek(known).is_active]
 
-    def opened(self, opening: Opening, opened: Opened) -> None:
+    def opened(self, opening: NewAnswer, opened: Started) -> None:
         """A row has been stored: may it be there?"""
         who = opening.identity
         for other in self.known.values():
@@ -309,7 +309,7 @@ class Life(RuleBasedStateMachine):
         self.known[known.id] = known
         self.apply_cancels(known, opened)
 
-    def apply_cancels(self, known: Known, opened: Opened) -> None:
+    def apply_cancels(self, known: Known, opened: Started) -> None:
         """Those that came before the message, and those that come at the same time."""
         left_at, is_acknowledged = self.intents.get(
             (known.identity.chat_id, known.identity.user_message_id), (-inf, False)
@@ -347,14 +347,14 @@ class Life(RuleBasedStateMachine):
     def sending(self, chat_id: str, session: str, message_id: str, content: str, seconds: float):
         async def send(service: Service):
             try:
-                found = await service.stream(Send(chat_id, USER, session, content, message_id, seconds))
+                found = await service.stream(SendMessage(chat_id, USER, session, content, message_id, seconds))
             except (StreamInProgress, IdempotencyConflict, StorageUnavailable) as refusal:
                 return type(refusal)
-            is_ours = isinstance(found, Generation)
-            known = self.known[(found.answer if isinstance(found, Generation) else found).identity.message_id]
+            is_ours = isinstance(found, AnswerRun)
+            known = self.known[(found.answer if isinstance(found, AnswerRun) else found).identity.message_id]
             ANSWERING.set(known.id)
             watcher = self.watcher(known, service, is_ours)
-            run = found.run if isinstance(found, Generation) else service.follow.from_stored(found).run
+            run = found.run if isinstance(found, AnswerRun) else service.follow.from_stored(found).run
             task = service.start(run(watcher))
             known.task = task if is_ours else known.task
             return "started" if is_ours else "followed"
@@ -370,8 +370,8 @@ class Life(RuleBasedStateMachine):
         if service is None:
             return
         chat_id, message_id, content = message
-        is_busy = bool(self.named_by(chat_id, session, Target()))
-        is_stored = bool(self.named_by(chat_id, session, Target(user_message_id=message_id)))
+        is_busy = bool(self.named_by(chat_id, session, CancelTarget()))
+        is_stored = bool(self.named_by(chat_id, session, CancelTarget(user_message_id=message_id)))
         outcomes = self.ask(service, *[self.sending(chat_id, session, message_id, content, seconds)] * times)
         assert outcomes.count("started") <= 1, "one message, two generations"
         assert is_busy or StreamInProgress not in outcomes, "refused though the session was free"
@@ -396,7 +396,7 @@ class Life(RuleBasedStateMachine):
     @rule(which=whiches, message=whiches, session=sessions)
     def send_other_content(self, which: int, message: int, session: str) -> None:
         chat_id, message_id, _ = latest(self.messages, message)
-        if self.named_by(chat_id, session, Target(user_message_id=message_id)):
+        if self.named_by(chat_id, session, CancelTarget(user_message_id=message_id)):
             self.send_message(which, session, (chat_id, message_id, "something else"))
 
     @precondition(lambda self: self.known)
@@ -404,31 +404,31 @@ class Life(RuleBasedStateMachine):
     def cancel(self, which: int, answer: int, session: str, by: str) -> None:
         who = latest(list(self.known.values()), answer).identity
         targets = {
-            "session": Target(),
-            "message": Target(message_id=who.message_id),
-            "question": Target(user_message_id=who.user_message_id),
+            "session": CancelTarget(),
+            "message": CancelTarget(message_id=who.message_id),
+            "question": CancelTarget(user_message_id=who.user_message_id),
         }
         self.ask_to_cancel(which, who.chat_id, session, targets[by])
 
     @rule(which=whiches, chat=chats, session=sessions)
     def cancel_what_was_not_sent_yet(self, which: int, chat: int, session: str) -> None:
         self.messages.append((self.chat_ids[chat], new_id(), f"question {len(self.messages)}"))
-        self.ask_to_cancel(which, self.chat_ids[chat], session, Target(user_message_id=self.messages[-1][1]))
+        self.ask_to_cancel(which, self.chat_ids[chat], session, CancelTarget(user_message_id=self.messages[-1][1]))
 
     @precondition(lambda self: self.known)
     @rule(which=whiches, answer=whiches, user=st.sampled_from([FOREIGNER, None]))
     def cancel_by_others(self, which: int, answer: int, user: str | None) -> None:
         who = latest(list(self.known.values()), answer).identity
-        self.ask_to_cancel(which, who.chat_id, "foreign", Target(message_id=who.message_id), user)
+        self.ask_to_cancel(which, who.chat_id, "foreign", CancelTarget(message_id=who.message_id), user)
 
     @rule(which=whiches, chat=chats)
     def cancel_what_never_was(self, which: int, chat: int) -> None:
-        self.ask_to_cancel(which, self.chat_ids[chat], "phone", Target(message_id=new_id()))
+        self.ask_to_cancel(which, self.chat_ids[chat], "phone", CancelTarget(message_id=new_id()))
 
     @rule(which=whiches, chat=chats, session=sessions, is_known=st.booleans())
     def send_and_cancel_at_once(self, which: int, chat: int, session: str, is_known: bool) -> None:
         self.messages.append((self.chat_ids[chat], new_id(), f"question {len(self.messages)}"))
-        target = Target(user_message_id=self.messages[-1][1] if is_known else None)
+        target = CancelTarget(user_message_id=self.messages[-1][1] if is_known else None)
         self.ask_to_cancel(which, self.chat_ids[chat], session, target, also=self.messages[-1])
 
     def ask_to_cancel(self, which, chat_id, session, target, user=USER, also=None) -> None:
@@ -445,7 +445,7 @@ class Life(RuleBasedStateMachine):
         named = self.named_by(chat_id, session, target) if user == USER else []
         was_cancelled = [known for known in named if known.final and known.final.status is Status.CANCELLED]
         # By session, an answer that somebody has cancelled before may end before it is looked for.
-        may_have_ended = [known for known in named if known.is_named and target == Target()]
+        may_have_ended = [known for known in named if known.is_named and target == CancelTarget()]
         for known in named:
             known.is_named = True
         intent = (chat_id, target.user_message_id)
@@ -493,7 +493,9 @@ class Life(RuleBasedStateMachine):
         was_dead = known.owner.is_dead and known.owner.stood_still(self.now) > DEATH_SECONDS
 
         async def follow(service: Service):
-            wanted = Wanted(message_id=known.id, after=next((e.number for e, has_id in reversed(had) if has_id), None))
+            wanted = FollowRequest(
+                message_id=known.id, after=next((e.number for e, has_id in reversed(had) if has_id), None)
+            )
             try:
                 following = await service.follow(known.identity.chat_id, USER, session, wanted)
             except StorageUnavailable:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from chat.adapters.redis import keys
-from chat.application.ports import Attempt
+from chat.application.ports import AdmissionRequest
 from chat.domain.errors import RateLimited
 from chat.domain.model import new_id
 from chat.settings import LimitSettings
@@ -118,9 +118,9 @@ async def test_a_place_whose_return_is_told_twice_is_given_back_once(fleet, stor
         process = await fleet.process(proxy.url, limits=LimitSettings(1, 0, 1000))
         for number in range(counts.of(30)):
             user = new_id()
-            attempt = Attempt(user, "m", "1")
-            await process.limits.admit(attempt, 100)
+            attempt = AdmissionRequest(user, "m", "1")
+            await process.limits.acquire(attempt, 100)
             proxy.lose_next_reply()
-            await process.limits.settle(attempt, 7, True)
+            await process.limits.release(attempt, 7, True)
             assert proxy.lost == number + 1
             assert int(await commands(stores.redis_url, "HGET", keys.limit(user, "tokens"), "total")) == 7

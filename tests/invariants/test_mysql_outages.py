@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event
 
 from chat.application.cancel_answer import NotActive
-from chat.application.follow_answer import Wanted
+from chat.application.follow_answer import FollowRequest
 from chat.domain.errors import StorageUnavailable
 from chat.domain.model import Status, new_id
 from tests.kit import counts
@@ -130,7 +130,7 @@ async def parked(fleet, ai, database, take_away) -> tuple[Gated, Process]:
     take_away()
     client = await answer.end()
     assert (client.text, client.done["status"], client.done["saved"]) == (answer.text, "completed", False)
-    vitals = await other.live.vitals(answer.chat_id, client.start["messageId"])
+    vitals = await other.live.owner_status(answer.chat_id, client.start["messageId"])
     assert vitals.parked.text == answer.text
     assert "final_parked" in owner.notes.words()
     database.restore()
@@ -153,7 +153,7 @@ async def by_the_same_message(answer: Gated, process: Process) -> None:
 
 
 async def by_a_watcher(answer: Gated, process: Process) -> None:
-    following = await process.watch(answer.chat_id, wanted=Wanted(message_id=answer.client.start["messageId"]))
+    following = await process.watch(answer.chat_id, wanted=FollowRequest(message_id=answer.client.start["messageId"]))
     watcher = Client()
     async with asyncio.timeout(SECONDS):
         await following.run(watcher)

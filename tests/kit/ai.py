@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from chat.application.ports import Finish, Piece, Text
+from chat.application.ports import Finish, StreamPart, TextDelta
 from chat.domain.errors import AnswerFailed
 
 SILENCE = asyncio.Event
@@ -15,7 +15,7 @@ class ScriptedAI:
 
     model = "scripted"
 
-    def __init__(self, *script: Piece | Exception | asyncio.Event | str) -> None:
+    def __init__(self, *script: StreamPart | Exception | asyncio.Event | str) -> None:
         self.script = list(script) or ["Hello, ", "world", Finish("stop")]
         self.calls: list[Sequence] = []
         self.max_tokens: list[int] = []
@@ -35,7 +35,7 @@ class ScriptedAI:
                     self.reached.set()
                     await step.wait()
                 else:
-                    yield [Text(step) if isinstance(step, str) else step]
+                    yield [TextDelta(step) if isinstance(step, str) else step]
                     await asyncio.sleep(0)
             is_whole = True
         finally:

@@ -12,13 +12,13 @@ from chat.adapters.llm.client import OpenAI, open_client
 from chat.adapters.llm.endpoint import RenewKey
 from chat.adapters.llm.retries import Sleep
 from chat.adapters.llm.transport import LeanTransport
-from chat.application.ports import Piece, Text
+from chat.application.ports import StreamPart, TextDelta
 from chat.domain.errors import AnswerFailed, FailureCode
-from chat.domain.model import Turn
+from chat.domain.model import ChatMessage
 from chat.settings import AISettings, Secret
 
 KEY = "sk-SECRET-key"
-TURNS = [Turn("system", "Be brief."), Turn("user", "안녕 👋")]
+TURNS = [ChatMessage("system", "Be brief."), ChatMessage("user", "안녕 👋")]
 SETTINGS = AISettings(
     api_key=Secret(KEY),
     base_url="http://127.0.0.1:9/v1",
@@ -50,10 +50,10 @@ class Asked:
         self._make = sleep
 
     async def collect(
-        self, max_tokens: int = 100, turns: Sequence[Turn] = TURNS
-    ) -> tuple[list[Piece], FailureCode | None]:
+        self, max_tokens: int = 100, turns: Sequence[ChatMessage] = TURNS
+    ) -> tuple[list[StreamPart], FailureCode | None]:
         """Ask and return everything that came, and how it failed if it did."""
-        pieces: list[Piece] = []
+        pieces: list[StreamPart] = []
         try:
             async for batch in self.ai.answer(turns, max_tokens):
                 assert batch
@@ -74,8 +74,8 @@ class Asked:
             await self._make(seconds)
 
 
-def joined(pieces: list[Piece]) -> str:
-    return "".join(piece.text for piece in pieces if isinstance(piece, Text))
+def joined(pieces: list[StreamPart]) -> str:
+    return "".join(piece.text for piece in pieces if isinstance(piece, TextDelta))
 
 
 @asynccontextmanager

@@ -6,7 +6,17 @@ from datetime import datetime
 
 from chat.domain.answer import Answer
 from chat.domain.errors import ChatNotFound, IdempotencyConflict, StorageUnavailable
-from chat.domain.model import Busy, Chat, Exchange, FinalRecord, Opened, Opening, Repeated, Status, StoredAnswer
+from chat.domain.model import (
+    AlreadyAnswered,
+    Chat,
+    FinalAnswer,
+    NewAnswer,
+    QuestionAnswer,
+    SessionBusy,
+    Started,
+    Status,
+    StoredAnswer,
+)
 from chat.domain.title import title_from
 
 
@@ -62,7 +72,7 @@ class MemoryChats:
         self._trip()
         self._owned(chat_id, user_id)
 
-    async def open_answer(self, opening: Opening, history_bytes: int) -> Opened | Repeated | Busy:
+    async def open_answer(self, opening: NewAnswer, history_bytes: int) -> Started | AlreadyAnswered | SessionBusy:
         self._trip()
         who = opening.identity
         row = self._owned(who.chat_id, opening.user_id)
@@ -72,14 +82,14 @@ class MemoryChats:
                 raise IdempotencyConflict("This userMessageId came before with other content.")
             answer = row.newest_to(who.user_message_id)
             if answer is not None and not answer.status.retryable:
-                return Repeated(answer)
+                return AlreadyAnswered(answer)
         if (active := row.active(who.session_id)) is not None:
-            return Busy(active)
+            return SessionBusy(active)
         if is_first:
             row.questions[who.user_message_id] = (row.take(), opening.content)
         row.answers[who.message_id] = (row.take(), _new(opening))
         row.chat = replace(row.chat, title=_titled(row.chat, opening))
-        return Opened(row.chat.system_prompt, self._history(row, who.user_message_id, history_bytes), is_first)
+        return Started(row.chat.system_prompt, self._history(row, who.user_message_id, history_bytes), is_first)
 
     async def find_answer(self, chat_id: str, message_id: str) -> StoredAnswer | None:
         self._trip()
@@ -118,7 +128,7 @@ class MemoryChats:
         )
 
     async def finish(
-        self, chat_id: str, message_id: str, owner_token: str, final: FinalRecord, if_seen_at: datetime | None = None
+        self, chat_id: str, message_id: str, owner_token: str, final: FinalAnswer, if_seen_at: datetime | None = None
     ) -> bool:
         self._trip()
         return self._change(
@@ -126,12 +136,12 @@ class MemoryChats:
             message_id,
             owner_token,
             if_seen_at,
-            status=final.ending.status,
+            status=final.outcome.status,
             text=final.text,
             reasoning=final.reasoning,
             sources=tuple(final.sources),
-            finish_reason=final.ending.finish_reason,
-            error_code=final.ending.error_code,
+            finish_reason=final.outcome.finish_reason,
+            error_code=final.outcome.error_code,
             usage=final.usage,
             finished_at=final.finished_at,
         )
@@ -152,9 +162,9 @@ class MemoryChats:
             raise ChatNotFound
         return row
 
-    def _history(self, row: Row, user_message_id: str, history_bytes: int) -> list[Exchange]:
+    def _history(self, row: Row, user_message_id: str, history_bytes: int) -> list[QuestionAnswer]:
         before = row.questions[user_message_id][0]
-        found: list[Exchange] = []
+        found: list[QuestionAnswer] = []
         for question_id, (seq, question) in sorted(row.questions.items(), key=lambda item: -item[1][0]):
             told = [
                 (number, answer)
@@ -167,7 +177,7 @@ class MemoryChats:
                 break
             answer = row.newest(told)
             assert answer is not None
-            found.insert(0, Exchange(question, answer.text))
+            found.insert(0, QuestionAnswer(question, answer.text))
         return found
 
     def _change(
@@ -183,7 +193,7 @@ class MemoryChats:
         return True
 
 
-def _new(opening: Opening) -> StoredAnswer:
+def _new(opening: NewAnswer) -> StoredAnswer:
     return StoredAnswer(
         identity=opening.identity,
         status=Status.STREAMING,
@@ -201,5 +211,5 @@ def _new(opening: Opening) -> StoredAnswer:
     )
 
 
-def _titled(chat: Chat, opening: Opening) -> str | None:
+def _titled(chat: Chat, opening: NewAnswer) -> str | None:
     return title_from(opening.content) if chat.title is None else chat.title

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from sqlalchemy import Engine, event
 
 from chat.adapters.mysql.engine import open_engine
-from chat.adapters.mysql.repository import SqlChats
+from chat.adapters.mysql.repository import SqlChatRepository
 from chat.adapters.redis.connection import opener
 from chat.adapters.redis.coordination import RedisLive
-from chat.adapters.redis.rate_limiter import RedisLimits
+from chat.adapters.redis.rate_limiter import RedisRateLimiter
 from chat.adapters.redis.subscription import Subscription
 from chat.application.ports import AI
 from chat.domain.model import new_id
@@ -19,7 +19,7 @@ from chat.settings import LimitSettings, Secret
 from tests.kit import ai_server
 from tests.kit.ai_server import AIServer, Call, Script
 from tests.kit.asking import asking
-from tests.kit.live import Notes
+from tests.kit.live import RecordingTelemetry
 from tests.kit.world import World
 
 KEPT_SECONDS = 7200
@@ -45,14 +45,14 @@ class Process(World):
         concurrency: int = 4,
         **more,
     ) -> None:
-        notes = Notes()
+        notes = RecordingTelemetry()
         self.engine: Engine = open_engine(Secret(stores.database_url), concurrency)
         live = RedisLive(opener(Secret(stores.redis_url)), KEPT_SECONDS, lambda: notes.fallback("redis_away"))
         if subscription_url is not None:
             live.subscription = Subscription(opener(Secret(subscription_url)))
-        counted = RedisLimits(live.pipe, live.beat, limits, lambda: notes.fallback("limits_off"))
+        counted = RedisRateLimiter(live.pipe, live.beat, limits, lambda: notes.fallback("limits_off"))
         defaults = {"silence_seconds": 0.2, "away_seconds": 3, "journal": notes}
-        super().__init__(SqlChats(self.engine), live, ai, counted, **defaults | more)
+        super().__init__(SqlChatRepository(self.engine), live, ai, counted, **defaults | more)
         self.user = f"user-{new_id()}"
 
     def statements(self) -> list[str]:

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
-from chat.application.ports import Attempt, LogPage, Vitals
+from chat.application.ports import AdmissionRequest, LogPage, OwnerStatus
 from chat.domain.answer import Answer, Event
 from chat.domain.errors import StorageUnavailable
-from chat.domain.model import FinalRecord
+from chat.domain.model import FinalAnswer
 
 
 class MemoryLive:
@@ -18,11 +18,11 @@ class MemoryLive:
         self.intents: set[tuple[str, str]] = set()
         self.leases: set[str] = set()
         self.logs: dict[str, list[Event]] = {}
-        self.parked: dict[str, FinalRecord] = {}
-        self.lines: list[MemoryLiveAnswer] = []
+        self.parked: dict[str, FinalAnswer] = {}
+        self.lines: list[MemoryAnswerLease] = []
 
-    def attach(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]):
-        line = MemoryLiveAnswer(self, answer, on_cancel)
+    def claim(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]):
+        line = MemoryAnswerLease(self, answer, on_cancel)
         self.lines.append(line)
         return line
 
@@ -33,11 +33,11 @@ class MemoryLive:
             if line.answer.identity.message_id == message_id:
                 line.on_cancel()
 
-    async def leave_intent(self, chat_id: str, user_message_id: str, by_session: str) -> None:
+    async def put_pending_cancel(self, chat_id: str, user_message_id: str, by_session: str) -> None:
         await self._trip()
         self.intents.add((chat_id, user_message_id))
 
-    async def withdraw_intent(self, chat_id: str, user_message_id: str) -> None:
+    async def delete_pending_cancel(self, chat_id: str, user_message_id: str) -> None:
         self.intents.discard((chat_id, user_message_id))
 
     async def read_log(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
@@ -47,12 +47,12 @@ class MemoryLive:
         events = self.logs[message_id][after:]
         return LogPage(events, bool(events) and events[-1].name == "done")
 
-    async def vitals(self, chat_id: str, message_id: str) -> Vitals | None:
+    async def owner_status(self, chat_id: str, message_id: str) -> OwnerStatus | None:
         if self.is_away:
             return None
-        return Vitals(message_id in self.leases, self.parked.get(message_id))
+        return OwnerStatus(message_id in self.leases, self.parked.get(message_id))
 
-    async def forget_parked(self, chat_id: str, message_id: str) -> None:
+    async def delete_stashed_final(self, chat_id: str, message_id: str) -> None:
         self.parked.pop(message_id, None)
 
     async def count_active(self) -> int | None:
@@ -67,7 +67,7 @@ class MemoryLive:
             raise StorageUnavailable
 
 
-class MemoryLiveAnswer:
+class MemoryAnswerLease:
     """A line whose log is always up to date: it shares the answer's own list of events."""
 
     def __init__(self, live: MemoryLive, answer: Answer, on_cancel: Callable[[], None]) -> None:
@@ -84,10 +84,10 @@ class MemoryLiveAnswer:
         intent = (who.chat_id, who.user_message_id)
         return (who.chat_id, who.message_id) in self.live.cancels or (look_for_intent and intent in self.live.intents)
 
-    async def conclude(self) -> None:
+    async def release(self) -> None:
         self.live.leases.discard(self.answer.identity.message_id)
 
-    async def park(self, final: FinalRecord) -> bool:
+    async def stash_final(self, final: FinalAnswer) -> bool:
         if self.live.is_away:
             return False
         self.live.parked[self.answer.identity.message_id] = final
@@ -98,25 +98,25 @@ class MemoryLiveAnswer:
         self.live.leases.discard(self.answer.identity.message_id)
 
 
-class NoLimits:
+class NoRateLimiter:
     """Lets everything pass and counts the places taken."""
 
     def __init__(self) -> None:
-        self.places: dict[Attempt, int] = {}
-        self.spent: dict[Attempt, int] = {}
+        self.places: dict[AdmissionRequest, int] = {}
+        self.spent: dict[AdmissionRequest, int] = {}
         self.counted: list[str] = []
         """The messages of those that have been given back and count all the same."""
 
-    async def admit(self, attempt: Attempt, tokens: int) -> None:
+    async def acquire(self, attempt: AdmissionRequest, tokens: int) -> None:
         self.places[attempt] = tokens
 
-    async def settle(self, attempt: Attempt, tokens: int, has_started: bool) -> None:
+    async def release(self, attempt: AdmissionRequest, tokens: int, has_started: bool) -> None:
         if self.places.pop(attempt, None) is not None:
             self.spent[attempt] = tokens
             self.counted += [attempt.message] * has_started
 
 
-class Notes:
+class RecordingTelemetry:
     """A journal that remembers what it was told."""
 
     def __init__(self) -> None:

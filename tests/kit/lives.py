@@ -10,12 +10,12 @@ from typing import Any
 
 from chat.adapters.mysql import statements as sql
 from chat.adapters.mysql.database import Database
-from chat.adapters.mysql.repository import SqlChats
+from chat.adapters.mysql.repository import SqlChatRepository
 from chat.adapters.mysql.rows import load_answer
-from chat.application.ports import Chats, LogPage, Text, Vitals
+from chat.application.ports import Chats, LogPage, OwnerStatus, TextDelta
 from chat.domain.answer import Answer, Event
 from chat.domain.errors import StorageUnavailable
-from chat.domain.model import FinalRecord, Opened, Opening, StoredAnswer
+from chat.domain.model import FinalAnswer, NewAnswer, Started, StoredAnswer
 from tests.kit.chats import MemoryChats
 from tests.kit.virtual_time import PROCESS
 
@@ -67,8 +67,8 @@ class _HereDatabase(Database):
         return self._attempt(work)
 
 
-class HereSqlChats(SqlChats):
-    """`SqlChats` for a loop in virtual time."""
+class HereSqlChats(SqlChatRepository):
+    """`SqlChatRepository` for a loop in virtual time."""
 
     def __init__(self, engine: Any) -> None:
         super().__init__(engine)
@@ -89,14 +89,14 @@ class HereMemoryChats(MemoryChats):
 class DistantChats:
     """MySQL as processes reach it: over a network."""
 
-    def __init__(self, chats: Chats, network: Network, on_opened: Callable[[Opening, Opened], None]) -> None:
+    def __init__(self, chats: Chats, network: Network, on_opened: Callable[[NewAnswer, Started], None]) -> None:
         self._chats, self.network, self._on_opened = chats, network, on_opened
 
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any, **named: Any) -> Any:
             await self.network.reach()
             result = await getattr(self._chats, name)(*arguments, **named)
-            if isinstance(result, Opened):
+            if isinstance(result, Started):
                 self._on_opened(arguments[0], result)
             await self.network.reply()
             return result
@@ -110,7 +110,7 @@ class DistantLive:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.loses_messages = False
-        self.lines: list[DistantLine] = []
+        self.lines: list[DistantLease] = []
         self.forget()
 
     def forget(self) -> None:
@@ -119,10 +119,10 @@ class DistantLive:
         self.intents: dict[tuple[str, str], float] = {}
         self.leases: dict[str, float] = {}
         self.logs: dict[str, list[Event]] = {}
-        self.parked: dict[str, FinalRecord] = {}
+        self.parked: dict[str, FinalAnswer] = {}
 
-    def attach(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]) -> DistantLine:
-        line = DistantLine(self, answer, on_cancel)
+    def claim(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]) -> DistantLease:
+        line = DistantLease(self, answer, on_cancel)
         self.lines.append(line)
         return line
 
@@ -134,12 +134,12 @@ class DistantLive:
                 asyncio.get_running_loop().call_soon(line.on_cancel, context=line.context)
         await self.network.reply()
 
-    async def leave_intent(self, chat_id: str, user_message_id: str, by_session: str) -> None:
+    async def put_pending_cancel(self, chat_id: str, user_message_id: str, by_session: str) -> None:
         await self.network.reach()
         self.intents[chat_id, user_message_id] = now() + INTENT_SECONDS
         await self.network.reply()
 
-    async def withdraw_intent(self, chat_id: str, user_message_id: str) -> None:
+    async def delete_pending_cancel(self, chat_id: str, user_message_id: str) -> None:
         if not self.network.is_away:
             self.intents.pop((chat_id, user_message_id), None)
 
@@ -150,21 +150,21 @@ class DistantLive:
         await self.network.reply()
         return page
 
-    async def vitals(self, chat_id: str, message_id: str) -> Vitals | None:
+    async def owner_status(self, chat_id: str, message_id: str) -> OwnerStatus | None:
         try:
             await self.network.reach()
-            vitals = Vitals(self.leases.get(message_id, 0) > now(), self.parked.get(message_id))
+            vitals = OwnerStatus(self.leases.get(message_id, 0) > now(), self.parked.get(message_id))
             await self.network.reply()
         except StorageUnavailable:
             return None
         return vitals
 
-    async def forget_parked(self, chat_id: str, message_id: str) -> None:
+    async def delete_stashed_final(self, chat_id: str, message_id: str) -> None:
         if not self.network.is_away:
             self.parked.pop(message_id, None)
 
 
-class DistantLine:
+class DistantLease:
     """An owner's line: subscribed from `register` on, and heard at each beat."""
 
     def __init__(self, live: DistantLive, answer: Answer, on_cancel: Callable[[], None]) -> None:
@@ -194,7 +194,7 @@ class DistantLine:
         self.intent = None
         return is_cancelled
 
-    async def conclude(self) -> None:
+    async def release(self) -> None:
         self._stop()
         try:
             await self.live.network.reach()
@@ -204,7 +204,7 @@ class DistantLine:
         except StorageUnavailable:
             pass
 
-    async def park(self, final: FinalRecord) -> bool:
+    async def stash_final(self, final: FinalAnswer) -> bool:
         try:
             await self.live.network.reach()
             self.live.parked[self.answer.identity.message_id] = final
@@ -267,7 +267,7 @@ class FedAI:
         while (said := await queue.get()) is not None:
             if isinstance(said, Exception):
                 raise said
-            yield [Text(said) if isinstance(said, str) else said]
+            yield [TextDelta(said) if isinstance(said, str) else said]
 
 
 def now() -> float:

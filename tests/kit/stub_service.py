@@ -20,8 +20,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from chat.domain.answer import Answer, Event
 from chat.domain.errors import FailureCode
-from chat.domain.model import Ending, Identity, Source, Status, Usage, new_id
-from chat.http.sse import frame
+from chat.domain.model import AnswerIds, Outcome, Source, Status, Usage, new_id
+from chat.http.sse import encode_events
 
 PAGE = Path(__file__).parents[2] / "local" / "page"
 USAGE = Usage(12, 34)
@@ -93,33 +93,33 @@ class Generation:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> AnswerIds:
         return self.answer.identity
 
     @property
     def is_active(self) -> bool:
-        return self.answer.ending is None
+        return self.answer.outcome is None
 
     async def play(self, steps: Sequence[Step]) -> None:
         for step in steps:
             if isinstance(step, asyncio.Event):
                 await step.wait()
             elif isinstance(step, FailureCode):
-                self.end(Ending(Status.FAILED, None, step))
+                self.end(Outcome(Status.FAILED, None, step))
             elif self.is_active:
                 self._say(step)
             self.tell()
-        self.end(Ending(Status.COMPLETED, "stop"))
+        self.end(Outcome(Status.COMPLETED, "stop"))
 
     def _say(self, step: str | Reasoning | Sources) -> None:
         if isinstance(step, Sources):
-            self.answer.cite(step)
+            self.answer.add_sources(step)
         elif isinstance(step, Reasoning):
-            self.answer.reason(step)
+            self.answer.append_reasoning(step)
         else:
-            self.answer.say(step)
+            self.answer.append_text(step)
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: Outcome) -> None:
         if self.is_active:
             self.answer.end(ending, USAGE)
             self.tell()
@@ -227,16 +227,16 @@ class StubService:
         session, body = request.headers["x-session-id"], request.json
         message = body.get("userMessageId") or new_id()
         known = self._by("user_message_id", chat_id, message)
-        if known is not None and (known.is_active or not known.answer.ending.status.retryable):
+        if known is not None and (known.is_active or not known.answer.outcome.status.retryable):
             return known if known.content == body["content"] else Refuse(409, "idempotency_conflict")
         for other in self.generations:
             if other.is_active and (other.identity.chat_id, other.identity.session_id) == (chat_id, session):
                 return Refuse(409, "stream_in_progress", {"activeMessageId": other.identity.message_id})
-        generation = Generation(Answer(Identity(chat_id, new_id(), message, session, "stub")), body["content"])
+        generation = Generation(Answer(AnswerIds(chat_id, new_id(), message, session, "stub")), body["content"])
         self.generations.append(generation)
         generation.answer.begin()
         if message in self._intents:
-            generation.end(Ending(Status.CANCELLED))
+            generation.end(Outcome(Status.CANCELLED))
         else:
             self._spawn(generation.play(self.scripts.popleft() if self.scripts else [f"You said: {body['content']}"]))
         return generation
@@ -262,8 +262,8 @@ class StubService:
 
         def encode(event: Event) -> bytes:
             if not (cut and cut.is_replay):
-                return frame([event], message_id)
-            return frame([event._replace(number=0)], message_id, with_ids=event.name == "start")
+                return encode_events([event], message_id)
+            return encode_events([event._replace(number=0)], message_id, with_ids=event.name == "start")
 
         while True:
             for event in events[position:]:
@@ -293,8 +293,8 @@ class StubService:
             self._intents.add(body["userMessageId"])
             return {"success": True, "status": "cancelling", "messageId": None}
         if found is not None:
-            found.end(Ending(Status.CANCELLED))
-        if found is None or found.answer.ending.status is not Status.CANCELLED:
+            found.end(Outcome(Status.CANCELLED))
+        if found is None or found.answer.outcome.status is not Status.CANCELLED:
             return {"success": False, "status": "not_active"}
         message_id, characters = found.identity.message_id, found.answer.characters
         ended = {"success": True, "status": "cancelled", "messageId": message_id, "characters": characters}

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from chat.application.cancel_answer import CancelAnswer, Target
+from chat.application.cancel_answer import CancelAnswer, CancelTarget
 from chat.application.create_chat import CreateChat
-from chat.application.follow_answer import FollowAnswer, Following, Wanted
-from chat.application.ports import AI, Chats, Journal, Limits, Live
-from chat.application.recover_orphans import Reap
-from chat.application.stream_answer import Budget, Generation, Send, StreamAnswer
+from chat.application.follow_answer import FollowAnswer, Following, FollowRequest
+from chat.application.ports import AI, Chats, Journal, Live, RateLimiter
+from chat.application.recover_orphans import OrphanRecovery
+from chat.application.stream_answer import AnswerRun, Budget, SendMessage, StreamAnswer
 from chat.domain.answer import Event
 from chat.domain.model import StoredAnswer
 from tests.kit.ai import ScriptedAI
-from tests.kit.live import MemoryLive, NoLimits, Notes
+from tests.kit.live import MemoryLive, NoRateLimiter, RecordingTelemetry
 
 
 class Clock:
@@ -94,7 +94,7 @@ class World:
         chats: Chats,
         live: Live | None = None,
         ai: AI | None = None,
-        limits: Limits | None = None,
+        limits: RateLimiter | None = None,
         checkpoint_seconds: float = 5,
         store_seconds: float = 3,
         silence_seconds: float = 0.01,
@@ -106,9 +106,9 @@ class World:
         self.chats = chats
         self.live = live or MemoryLive()
         self.ai = ai or ScriptedAI()
-        self.limits = limits or NoLimits()
-        self.notes = journal or Notes()
-        self.reap = Reap(self.chats, self.live, self.notes, self.clock)
+        self.limits = limits or NoRateLimiter()
+        self.notes = journal or RecordingTelemetry()
+        self.reap = OrphanRecovery(self.chats, self.live, self.notes, self.clock)
         self.create = CreateChat(self.chats, self.clock)
         budget = Budget(1000, 100, 5, checkpoint_seconds, store_seconds)
         self.stream = StreamAnswer(
@@ -122,14 +122,14 @@ class World:
 
     async def send(
         self, chat_id: str, content: str = "hello", session: str = "phone", message: str | None = None, seconds=900.0
-    ) -> Generation | StoredAnswer:
-        return await self.stream(Send(chat_id, self.user, session, content, message, seconds))
+    ) -> AnswerRun | StoredAnswer:
+        return await self.stream(SendMessage(chat_id, self.user, session, content, message, seconds))
 
     async def ask(self, chat_id: str, content: str = "hello", **more) -> Client:
         """Send a message and receive the whole answer, as the POST's client does."""
         client = Client()
         found = await self.send(chat_id, content, **more)
-        run = found.run if isinstance(found, Generation) else self.follow.from_stored(found).run
+        run = found.run if isinstance(found, AnswerRun) else self.follow.from_stored(found).run
         await run(client)
         return client
 
@@ -137,16 +137,18 @@ class World:
         """Send a message and let the answer run beside the test."""
         client = Client()
         generation = await self.send(chat_id, content, **more)
-        assert isinstance(generation, Generation)
+        assert isinstance(generation, AnswerRun)
         task = asyncio.create_task(generation.run(client))
         await client.has(1)
         return client, task
 
-    async def watch(self, chat_id: str, session: str = "tablet", wanted: Wanted | None = None) -> Following | None:
-        return await self.follow(chat_id, self.user, session, wanted or Wanted())
+    async def watch(
+        self, chat_id: str, session: str = "tablet", wanted: FollowRequest | None = None
+    ) -> Following | None:
+        return await self.follow(chat_id, self.user, session, wanted or FollowRequest())
 
     async def cancel(self, chat_id: str, session: str = "phone", user: str | None = "", **target):
-        return await self.cancel_answer(chat_id, self.user if user == "" else user, session, Target(**target))
+        return await self.cancel_answer(chat_id, self.user if user == "" else user, session, CancelTarget(**target))
 
     async def stored(self, client: Client) -> StoredAnswer:
         found = await self.chats.find_answer(client.start["chatId"], client.start["messageId"])

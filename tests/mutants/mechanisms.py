@@ -119,7 +119,7 @@ MUTANTS = (
         "end: parked in Redis when MySQL stays away",
         "tests/unit/test_stream.py::TestMySqlAwayAtTheEnd::test_the_next_stream_stores_it",
         f"{CHAT}/application/stream_answer.py",
-        "        is_parked = await self._line.park(final)\n",
+        "        is_parked = await self._line.stash_final(final)\n",
         "        is_parked = False\n",
     ),
     Mutant(
@@ -168,8 +168,8 @@ MUTANTS = (
         "death: longer patience while Redis cannot be asked",
         "tests/unit/test_stream.py::TestReap::test_dead_is_who_is_dead_by_both_clocks",
         f"{CHAT}/application/recover_orphans.py",
-        "SILENCE if vitals is not None else SILENCE_UNCONFIRMED",
-        "SILENCE",
+        "OWNER_TIMEOUT if vitals is not None else OWNER_TIMEOUT_UNCONFIRMED",
+        "OWNER_TIMEOUT",
     ),
     Mutant(
         "death: the reaper's UPDATE compares the sign of life it judged by",
@@ -336,8 +336,8 @@ MUTANTS = (
         "outage: the message is stored before the AI is called",
         "tests/invariants/test_mysql_outages.py::test_away_at_the_start_is_503_and_no_ai_call",
         f"{CHAT}/application/stream_answer.py",
-        "        opening = Opening(",
-        '        await anext(aiter(case.ai.answer([Turn("user", "")], 9)), None)\n        opening = Opening(',
+        "        opening = NewAnswer(",
+        '        await anext(aiter(case.ai.answer([ChatMessage("user", "")], 9)), None)\n        opening = NewAnswer(',
     ),
     Mutant(
         "outage: a missed checkpoint is not the end of checkpoints",

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 
-from chat.application.ports import Finish, Text
+from chat.application.ports import Finish, TextDelta
 from tests.kit.ai_server import DONE, finish, text
 from tests.kit.asking import TURNS, asking, joined
 from tests.kit.clock_loop import ClockLoop, run
@@ -33,7 +33,7 @@ def test_a_listener_that_takes_its_time_is_not_the_ais_silence():
             async for batch in asked.ai.answer(TURNS, 100):
                 pieces += batch
                 await loop.advance(1000)
-        assert pieces == [Text("a"), Text("b"), Finish("stop")]
+        assert pieces == [TextDelta("a"), TextDelta("b"), Finish("stop")]
 
     run(main)
 

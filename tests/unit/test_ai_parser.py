@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.adapters.llm.sse_decoder import MOST_EVENT_BYTES, Parser
-from chat.application.ports import Finish, Piece, Reasoning, Sources, Text
+from chat.application.ports import Finish, ReasoningDelta, SourcesAdded, StreamPart, TextDelta
 from chat.domain.errors import FailureCode
 from chat.domain.model import Source, Usage
 
-Outcome = tuple[list[Piece], FailureCode | None]
+Outcome = tuple[list[StreamPart], FailureCode | None]
 
 STOP = Finish("stop")
 END = 'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
@@ -48,14 +48,14 @@ def whole(message: object, reason: object = "stop", **members: object) -> str:
     return json.dumps({"object": "chat.completion", "choices": choices, **members}, indent=2)
 
 
-def a_source(url: str, title: str | None = None) -> Sources:
-    return Sources((Source(title or url, url),))
+def a_source(url: str, title: str | None = None) -> SourcesAdded:
+    return SourcesAdded((Source(title or url, url),))
 
 
 INCOMPLETE, INVALID, ERROR = FailureCode.AI_INCOMPLETE, FailureCode.AI_INVALID, FailureCode.AI_ERROR
-HI = [Text("Hi"), STOP]
+HI = [TextDelta("Hi"), STOP]
 
-CASES: dict[str, tuple[str | bytes, list[Piece], FailureCode | None]] = {
+CASES: dict[str, tuple[str | bytes, list[StreamPart], FailureCode | None]] = {
     # line ends
     "LF": (say("Hi") + END, HI, None),
     "CRLF": ((say("Hi") + END).replace("\n", "\r\n"), HI, None),
@@ -63,10 +63,10 @@ CASES: dict[str, tuple[str | bytes, list[Piece], FailureCode | None]] = {
     "mixed line ends": ('data: {"choices":\r\ndata:[{"delta":\rdata: {"content":"Hi"}}]}\n\r\n' + END, HI, None),
     "U+2028, U+2029 and U+0085 are no line ends": (
         event(choices=[{"delta": {"content": "a\u2028b\u2029c\x85d"}}]) + END,
-        [Text("a\u2028b\u2029c\x85d"), STOP],
+        [TextDelta("a\u2028b\u2029c\x85d"), STOP],
         None,
     ),
-    "form feed and vertical tab are no line ends": (say("a\x0bb\x0cc") + END, [Text("a\x0bb\x0cc"), STOP], None),
+    "form feed and vertical tab are no line ends": (say("a\x0bb\x0cc") + END, [TextDelta("a\x0bb\x0cc"), STOP], None),
     # framing
     "byte order mark": (b"\xef\xbb\xbf" + (say("Hi") + END).encode(), HI, None),
     "byte order mark before JSON": (b"\xef\xbb\xbf" + whole({"content": "Hi"}).encode(), HI, None),
@@ -81,36 +81,36 @@ CASES: dict[str, tuple[str | bytes, list[Piece], FailureCode | None]] = {
     "blank lines as keep-alives": ("\n\n\n" + say("Hi") + "\n\n\n" + END, HI, None),
     "nothing counts after [DONE]": (say("Hi") + END + say("more"), HI, None),
     # the end
-    "[DONE] without a finish reason": (say("Hi") + "data: [DONE]\n\n", [Text("Hi")], INCOMPLETE),
+    "[DONE] without a finish reason": (say("Hi") + "data: [DONE]\n\n", [TextDelta("Hi")], INCOMPLETE),
     "[DONE] and nothing else": ("data: [DONE]\n\n", [], INCOMPLETE),
-    "finish reason without [DONE]": (say("Hi") + last("length"), [Text("Hi"), Finish("length")], None),
+    "finish reason without [DONE]": (say("Hi") + last("length"), [TextDelta("Hi"), Finish("length")], None),
     "usage after the finish reason": (
         last("stop") + event(choices=[], usage=used(3, 4)) + "data: [DONE]\n\n",
         [STOP, Usage(3, 4)],
         None,
     ),
-    "text after the finish reason": (last("stop") + say("Hi"), [STOP, Text("Hi")], None),
+    "text after the finish reason": (last("stop") + say("Hi"), [STOP, TextDelta("Hi")], None),
     "the finish reason twice": (say("Hi") + last("stop") + last("stop"), HI, None),
     "a reason longer than a column": (last("r" * 65), [Finish("r" * 64)], None),
     "a reason of its own": (last("tool_calls"), [Finish("tool_calls")], None),
-    "neither": (say("Hi"), [Text("Hi")], INCOMPLETE),
+    "neither": (say("Hi"), [TextDelta("Hi")], INCOMPLETE),
     "nothing at all": ("", [], INCOMPLETE),
     "only comments": (": hello\n\n", [], INCOMPLETE),
-    "cut in the middle of an event": (say("Hi") + say("there")[:-20], [Text("Hi")], INCOMPLETE),
+    "cut in the middle of an event": (say("Hi") + say("there")[:-20], [TextDelta("Hi")], INCOMPLETE),
     "cut in the middle of the first event": (say("Hi")[:-20], [], INCOMPLETE),
-    'finish reason "" and null': (last("") + say("Hi") + last(None), [Text("Hi")], INCOMPLETE),
-    "finish reason of a strange type": (say("Hi") + last(7) + last(["stop"]), [Text("Hi")], INCOMPLETE),
+    'finish reason "" and null': (last("") + say("Hi") + last(None), [TextDelta("Hi")], INCOMPLETE),
+    "finish reason of a strange type": (say("Hi") + last(7) + last(["stop"]), [TextDelta("Hi")], INCOMPLETE),
     # errors under 200
     "error instead of chunks": (event(error={"message": "SECRET", "code": 502}), [], ERROR),
     "error with a code in words": (event(error={"message": "SECRET", "code": "overloaded"}), [], ERROR),
     "error as a string": (event(error="SECRET"), [], ERROR),
-    "error after text": (say("Hi") + event(error={"message": "SECRET"}) + say("no") + END, [Text("Hi")], ERROR),
+    "error after text": (say("Hi") + event(error={"message": "SECRET"}) + say("no") + END, [TextDelta("Hi")], ERROR),
     "error beside an ending choice": (
         event(error={"code": 502}, choices=[{"delta": {"content": "Hi"}, "finish_reason": "error"}]),
-        [Text("Hi")],
+        [TextDelta("Hi")],
         ERROR,
     ),
-    "finish reason error": (say("Hi") + last("error"), [Text("Hi")], ERROR),
+    "finish reason error": (say("Hi") + last("error"), [TextDelta("Hi")], ERROR),
     "error as a whole document": (json.dumps({"error": {"message": "SECRET"}}), [], ERROR),
     "object error": (event(object="error", message="SECRET", code=400), [], ERROR),
     "error null": (event(error=None, choices=[{"delta": {"content": "Hi"}}]) + END, HI, None),
@@ -132,7 +132,7 @@ CASES: dict[str, tuple[str | bytes, list[Piece], FailureCode | None]] = {
         None,
     ),
     "role repeated": (delta(role="assistant", content="H") + delta(role="assistant", content="i") + END,
-        [Text("H"), Text("i"), STOP], None),
+        [TextDelta("H"), TextDelta("i"), STOP], None),
     "unknown keys": (
         event(object="other", x={"y": [1]}, choices=[{"index": 0, "z": 1, "delta": {"content": "Hi", "tool": 1}}])
         + END,
@@ -174,30 +174,31 @@ CASES: dict[str, tuple[str | bytes, list[Piece], FailureCode | None]] = {
         None,
     ),
     # reasoning
-    "reasoning_content": (delta(reasoning_content="Hm") + say("Hi") + END, [Reasoning("Hm"), *HI], None),
-    "reasoning": (delta(reasoning="Hm", content="") + say("Hi") + END, [Reasoning("Hm"), *HI], None),
-    "reasoning under both names": (delta(reasoning="Hm", reasoning_content="Hm") + END, [Reasoning("Hm"), STOP], None),
+    "reasoning_content": (delta(reasoning_content="Hm") + say("Hi") + END, [ReasoningDelta("Hm"), *HI], None),
+    "reasoning": (delta(reasoning="Hm", content="") + say("Hi") + END, [ReasoningDelta("Hm"), *HI], None),
+    "reasoning under both names": (
+        delta(reasoning="Hm", reasoning_content="Hm") + END, [ReasoningDelta("Hm"), STOP], None),
     "text in parts": (
         delta(content=[{"type": "text", "text": "H"}, 7, {"type": "text", "text": ""}, {"type": "text", "text": "i"}])
         + delta(content=[{"type": "image_url", "image_url": {"url": "https://a/"}}]) + END,
-        [Text("H"), Text("i"), STOP],
+        [TextDelta("H"), TextDelta("i"), STOP],
         None,
     ),
     "reasoning in parts": (
         delta(content=[{"type": "thinking", "thinking": [{"type": "text", "text": "H"}, 7, {"text": 7}]}])
         + delta(content=[{"type": "thinking", "thinking": "m"}, {"type": "text", "text": "Hi"}]) + END,
-        [Reasoning("H"), Reasoning("m"), *HI],
+        [ReasoningDelta("H"), ReasoningDelta("m"), *HI],
         None,
     ),
     "a refusal": (say("") + delta(content=None, refusal="I ") + delta(refusal="can't.") + END,
-        [Text("I "), Text("can't."), STOP], None),
+        [TextDelta("I "), TextDelta("can't."), STOP], None),
     "a refusal after many chunks of text": (
         "".join(event(choices=[{"index": 0, "delta": {"content": "x", "refusal": None}}]) for _ in range(4))
         + event(choices=[{"index": 0, "delta": {"content": "x", "refusal": "No."}}]) + END,
-        [Text("x"), Text("x"), Text("x"), Text("x"), Text("x"), Text("No."), STOP],
+        [TextDelta("x"), TextDelta("x"), TextDelta("x"), TextDelta("x"), TextDelta("x"), TextDelta("No."), STOP],
         None,
     ),
-    "reasoning beside text": (delta(reasoning="Hm", content="Hi") + END, [Reasoning("Hm"), *HI], None),
+    "reasoning beside text": (delta(reasoning="Hm", content="Hi") + END, [ReasoningDelta("Hm"), *HI], None),
     # sources
     "annotations": (cited(("https://a/", "A")) + END, [a_source("https://a/", "A"), STOP], None),
     "annotations repeated": (
@@ -208,7 +209,7 @@ CASES: dict[str, tuple[str | bytes, list[Piece], FailureCode | None]] = {
     "citations in each chunk": (
         event(citations=["https://a/", "https://a/"], choices=[{"delta": {"content": "Hi"}}])
         + event(citations=["https://a/"], choices=[{"delta": {}, "finish_reason": "stop"}]),
-        [Text("Hi"), a_source("https://a/"), STOP],
+        [TextDelta("Hi"), a_source("https://a/"), STOP],
         None,
     ),
     "search results name what citations do not": (
@@ -245,42 +246,44 @@ CASES: dict[str, tuple[str | bytes, list[Piece], FailureCode | None]] = {
     "JSON events that are no chunks": (event(detail="SECRET"), [], INVALID),
     "JSON that is cut": (whole({"content": "Hi"})[:-5], [], INVALID),
     # characters
-    "a surrogate pair over two chunks": (say("a\ud83d") + say("\ude00b") + END, [Text("a"), Text("😀b"), STOP], None),
-    "a surrogate pair over three chunks": (say("\ud83d") + say("") + say("\ude00") + END, [Text("😀"), STOP], None),
+    "a surrogate pair over two chunks": (
+        say("a\ud83d") + say("\ude00b") + END, [TextDelta("a"), TextDelta("😀b"), STOP], None),
+    "a surrogate pair over three chunks": (
+        say("\ud83d") + say("") + say("\ude00") + END, [TextDelta("😀"), STOP], None),
     "a pair as two escapes": ('data: {"choices":[{"delta":{"content":"\\ud83d\\ude00"}}]}\n\n' + END,
-        [Text("😀"), STOP], None),
+        [TextDelta("😀"), STOP], None),
     "pairs of text and reasoning interleaved": (
         delta(reasoning="\ud83d") + say("\ud83c") + delta(reasoning="\ude00") + say("\udf00") + END,
-        [Reasoning("😀"), Text("🌀"), STOP],
+        [ReasoningDelta("😀"), TextDelta("🌀"), STOP],
         None,
     ),
-    "a lone first half": (say("a\ud83d") + say("b") + END, [Text("a"), Text("\ufffdb"), STOP], None),
-    "a lone first half at the end": (say("a\ud83d") + END, [Text("a"), Text("\ufffd"), STOP], None),
+    "a lone first half": (say("a\ud83d") + say("b") + END, [TextDelta("a"), TextDelta("\ufffdb"), STOP], None),
+    "a lone first half at the end": (say("a\ud83d") + END, [TextDelta("a"), TextDelta("\ufffd"), STOP], None),
     "a lone first half where the answer is cut": (
         delta(reasoning="\ud83d") + say("\ud83d"),
-        [Reasoning("\ufffd"), Text("\ufffd")],
+        [ReasoningDelta("\ufffd"), TextDelta("\ufffd")],
         INCOMPLETE,
     ),
-    "a lone second half": (say("\ude00a") + END, [Text("\ufffda"), STOP], None),
-    "two first halves": (say("\ud83d") + say("\ud83d\ude00") + END, [Text("\ufffd😀"), STOP], None),
+    "a lone second half": (say("\ude00a") + END, [TextDelta("\ufffda"), STOP], None),
+    "two first halves": (say("\ud83d") + say("\ud83d\ude00") + END, [TextDelta("\ufffd😀"), STOP], None),
     "surrogates as bytes": (b'data: {"choices":[{"delta":{"content":"\xed\xa0\xbd\xed\xb8\x80"}}]}\n\n' + END.encode(),
-        [Text("😀"), STOP], None),
-    "NUL and U+FFFD are kept": (say("a\x00b\ufffd") + END, [Text("a\x00b\ufffd"), STOP], None),
+        [TextDelta("😀"), STOP], None),
+    "NUL and U+FFFD are kept": (say("a\x00b\ufffd") + END, [TextDelta("a\x00b\ufffd"), STOP], None),
     "control characters that should have been escaped": (
         'data: {"choices":[{"delta":{"content":"a\x00b\tc"}}]}\n\n' + END,
-        [Text("a\x00b\tc"), STOP],
+        [TextDelta("a\x00b\tc"), STOP],
         None,
     ),
     "Hangul and emoji as they are": (
         event(choices=[{"delta": {"content": "안녕 👩‍👩‍👧‍👦"}}]) + END,
-        [Text("안녕 👩‍👩‍👧‍👦"), STOP],
+        [TextDelta("안녕 👩‍👩‍👧‍👦"), STOP],
         None,
     ),
-    "text that looks like the protocol": (say("\n\ndata: x\n\n") + END, [Text("\n\ndata: x\n\n"), STOP], None),
+    "text that looks like the protocol": (say("\n\ndata: x\n\n") + END, [TextDelta("\n\ndata: x\n\n"), STOP], None),
     # a whole JSON answer
     "a whole answer": (
         "\n " + whole({"role": "assistant", "content": "Hi\nthere"}, usage=used(3, 4)),
-        [Text("Hi\nthere"), STOP, Usage(3, 4)],
+        [TextDelta("Hi\nthere"), STOP, Usage(3, 4)],
         None,
     ),
     "a whole answer with everything": (
@@ -288,15 +291,15 @@ CASES: dict[str, tuple[str | bytes, list[Piece], FailureCode | None]] = {
             {"content": "Hi", "reasoning": "Hm", "annotations": [{"url_citation": {"url": "https://a/"}}]},
             citations=["https://b/"],
         ),
-        [Reasoning("Hm"), Text("Hi"), a_source("https://a/"), a_source("https://b/"), STOP],
+        [ReasoningDelta("Hm"), TextDelta("Hi"), a_source("https://a/"), a_source("https://b/"), STOP],
         None,
     ),
     "a whole answer in parts": (
         whole({"content": [{"type": "text", "text": "Hi"}, {"type": "refusal", "refusal": "!"}]}),
-        [Text("Hi"), Text("!"), STOP],
+        [TextDelta("Hi"), TextDelta("!"), STOP],
         None,
     ),
-    "a whole answer without a finish reason": (whole({"content": "Hi"}, None), [Text("Hi")], INCOMPLETE),
+    "a whole answer without a finish reason": (whole({"content": "Hi"}, None), [TextDelta("Hi")], INCOMPLETE),
 }  # fmt: skip
 
 
@@ -347,15 +350,15 @@ def test_deltas_cut_between_any_two_code_units_join_to_the_text(deltas: list[tup
         body += f'data: {{"choices":[{{"delta":{{"{member}":"{escaped}"}}}}]}}\n\n'
     pieces, failure = parse((body + END).encode())
     joined = {
-        True: "".join(piece.text for piece in pieces if isinstance(piece, Text)),
-        False: "".join(piece.text for piece in pieces if isinstance(piece, Reasoning)),
+        True: "".join(piece.text for piece in pieces if isinstance(piece, TextDelta)),
+        False: "".join(piece.text for piece in pieces if isinstance(piece, ReasoningDelta)),
     }
     for kind, units in sent.items():
         wire = b"".join(unit.to_bytes(2, "little") for unit in units)
         assert joined[kind] == wire.decode("utf-16-le", "replace")
     assert failure is None
-    assert all(piece.text for piece in pieces if isinstance(piece, Text | Reasoning))
-    assert all(piece.text.encode() for piece in pieces if isinstance(piece, Text | Reasoning))
+    assert all(piece.text for piece in pieces if isinstance(piece, TextDelta | ReasoningDelta))
+    assert all(piece.text.encode() for piece in pieces if isinstance(piece, TextDelta | ReasoningDelta))
 
 
 @given(st.lists(st.binary(max_size=40)), st.booleans())
@@ -374,13 +377,13 @@ def test_an_event_is_delivered_with_the_first_byte_that_completes_it(line_end: s
     received = [parser.feed(data[at : at + 1]) for at in range(len(data))]
     completing = len(data) - (2 if line_end == "\r\n" else 1)
     assert [at for at, pieces in enumerate(received) if pieces] == [completing]
-    assert parser.feed(say("you").replace("\n", line_end).encode()) == [Text("you")]
+    assert parser.feed(say("you").replace("\n", line_end).encode()) == [TextDelta("you")]
 
 
 def test_a_first_half_is_held_until_the_next_text_and_no_longer():
     parser = Parser()
-    assert parser.feed(say("a\ud83d").encode()) == [Text("a")]
-    assert parser.feed(say("b").encode()) == [Text("\ufffdb")]
+    assert parser.feed(say("a\ud83d").encode()) == [TextDelta("a")]
+    assert parser.feed(say("b").encode()) == [TextDelta("\ufffdb")]
 
 
 def test_it_says_when_nothing_more_matters():

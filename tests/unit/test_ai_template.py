@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chat.adapters.llm.delta_fast_path import MOST_LESSONS, Template, decode
 from chat.adapters.llm.sse_decoder import Parser
-from chat.application.ports import Piece, Text
+from chat.application.ports import StreamPart, TextDelta
 
 
 def chunk(content: str, noise: str | None = None, **members: Any) -> dict[str, Any]:
@@ -107,12 +107,12 @@ def test_it_gives_up_where_nothing_lasts():
     assert not template.wants(encoded(chunk("Hello")))
 
 
-def each_apart(events: list[bytes]) -> list[Piece]:
+def each_apart(events: list[bytes]) -> list[StreamPart]:
     """What parsers say that have never seen a chunk before."""
     return [piece for event in events for piece in Parser().feed(event)]
 
 
-def in_one(events: list[bytes]) -> list[Piece]:
+def in_one(events: list[bytes]) -> list[StreamPart]:
     parser = Parser()
     return [piece for event in events for piece in parser.feed(event)]
 
@@ -141,4 +141,4 @@ def test_text_of_chunks_that_are_alike_arrives_unchanged(texts: list[str], is_pa
         b"data: " + encoded(chunk(text, "x" * number if is_padded else None)) + b"\n\n"
         for number, text in enumerate(texts)
     ]
-    assert in_one(events) == [Text(text) for text in texts if text]
+    assert in_one(events) == [TextDelta(text) for text in texts if text]

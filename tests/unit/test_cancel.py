@@ -86,14 +86,14 @@ async def test_an_intent_waits_for_its_message_only(world):
 async def test_a_message_that_arrives_between_the_look_and_the_intent_is_cancelled(world):
     """The row is stored, and the intent looked for, after the cancel's first look and before its intent."""
     chat_id, message = await world.new_chat(), new_id()
-    leave = world.live.leave_intent
+    leave = world.live.put_pending_cancel
     arrived: list = []
 
     async def late(*args):
         arrived.append(await running(world, chat_id=chat_id, message=message))
         await leave(*args)
 
-    world.live.leave_intent = late
+    world.live.put_pending_cancel = late
     outcome = await world.cancel(chat_id, user_message_id=message)
     assert isinstance(outcome, Cancelled)
     await arrived[0][2]
@@ -115,7 +115,7 @@ async def test_an_intent_that_the_first_answer_never_read_does_not_reach_its_ret
     world.ai.script = ["half", AnswerFailed(FailureCode.AI_ERROR)]
     chat_id, message = await world.new_chat(), new_id()
     assert (await world.ask(chat_id, message=message)).done["status"] == "failed"
-    await world.live.leave_intent(chat_id, message, "phone")
+    await world.live.put_pending_cancel(chat_id, message, "phone")
     world.ai.script = ["whole", Finish("stop")]
     assert (await world.ask(chat_id, message=message)).done["status"] == "completed"
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from chat.application.follow_answer import Wanted
-from chat.application.ports import Finish, Reasoning, Sources
+from chat.application.follow_answer import FollowRequest
+from chat.application.ports import Finish, ReasoningDelta, SourcesAdded
 from chat.domain.answer import Answer
 from chat.domain.errors import ChatNotFound
 from chat.domain.model import Source, Status, new_id
@@ -25,7 +25,7 @@ def world() -> World:
 
 
 async def follow(world: World, chat_id: str, **wanted) -> Client:
-    following = await world.watch(chat_id, wanted=Wanted(**wanted))
+    following = await world.watch(chat_id, wanted=FollowRequest(**wanted))
     client = Client()
     await following.run(client)
     return client
@@ -80,9 +80,9 @@ async def test_an_ended_answer_that_is_named_is_replayed_whole_from_a_start_that
 async def test_nothing_is_there_to_follow(world):
     chat_id = await world.new_chat()
     assert await world.watch(chat_id) is None
-    assert await world.watch(chat_id, wanted=Wanted(new_id())) is None
-    assert await world.watch(chat_id, wanted=Wanted(user_message_id=new_id())) is None
-    assert await world.watch(chat_id, wanted=Wanted(new_id(), after=3)) is None
+    assert await world.watch(chat_id, wanted=FollowRequest(new_id())) is None
+    assert await world.watch(chat_id, wanted=FollowRequest(user_message_id=new_id())) is None
+    assert await world.watch(chat_id, wanted=FollowRequest(new_id(), after=3)) is None
 
 
 async def test_a_foreign_chat_cannot_be_followed(world):
@@ -103,7 +103,7 @@ async def test_when_the_log_has_expired_the_answer_is_replayed_from_mysql(world)
 
 async def test_sources_that_the_log_lacks_are_not_missed(world):
     """Redis went away before the last of the log was written: all the text is there, its sources are not."""
-    world.ai.script = ["one ", Sources((Source("A", "https://a/"),)), Finish("stop")]
+    world.ai.script = ["one ", SourcesAdded((Source("A", "https://a/"),)), Finish("stop")]
     chat_id = await world.new_chat()
     client = await world.ask(chat_id)
     message_id = client.start["messageId"]
@@ -123,10 +123,10 @@ class TestDeadOwner:
         answer.begin()
         partial = Answer(answer.identity)
         partial.begin()
-        partial.say(checkpoint)
+        partial.append_text(checkpoint)
         await world.chats.checkpoint(partial, generation._owner_token, world.clock())
         for word in logged:
-            answer.say(word)
+            answer.append_text(word)
         world.live.logs[answer.identity.message_id] = answer.events
         world.clock.ahead = timedelta(minutes=1)
         return chat_id, answer.identity.message_id
@@ -161,7 +161,7 @@ class TestDeadOwner:
 async def test_with_redis_away_a_watcher_gets_the_checkpoints_and_the_end():
     world = World(MemoryChats(), ai=ScriptedAI(), checkpoint_seconds=0.01)
     first, second = asyncio.Event(), asyncio.Event()
-    world.ai.script = [Reasoning("hm"), "one ", first, "two", second, "!", Finish("stop")]
+    world.ai.script = [ReasoningDelta("hm"), "one ", first, "two", second, "!", Finish("stop")]
     world.live.is_away = True
     chat_id = await world.new_chat()
     client, task = await world.begin(chat_id)
@@ -218,7 +218,7 @@ async def test_a_blip_of_redis_while_the_ai_thinks_is_no_loss_of_the_log():
 
 async def go_on(world: World, chat_id: str, client: Client) -> None:
     """Come back as the client does, with the id it saw last, and follow to the end."""
-    wanted = Wanted(client.start["messageId"], after=client.last_number)
+    wanted = FollowRequest(client.start["messageId"], after=client.last_number)
     await (await world.watch(chat_id, wanted=wanted)).run(client)
 
 
@@ -292,9 +292,9 @@ async def test_a_checkpoint_that_comes_late_doubles_nothing():
     for text, reasoning in (("abc", "hm"), ("a", ""), ("abcd", "hm!")):
         partial = Answer(generation.answer.identity)
         partial.begin()
-        partial.say(text)
+        partial.append_text(text)
         if reasoning:
-            partial.reason(reasoning)
+            partial.append_reasoning(reasoning)
         await world.chats.checkpoint(partial, token, world.clock())
         world.chats.asked = 0
         await until(lambda: world.chats.asked >= 2)

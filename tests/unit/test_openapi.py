@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from chat.application.cancel_answer import Cancelled, Cancelling, NotActive
 from chat.domain.answer import Answer
 from chat.domain.errors import FAILURES, ChatError, FailureCode, InvalidRequest
-from chat.domain.model import Ending, Identity, Source, Status, Usage, is_name, new_id
+from chat.domain.model import AnswerIds, Outcome, Source, Status, Usage, is_name, new_id
 from chat.http.request_fields import idempotency_key, last_event_id
 from chat.http.routes import describe
-from chat.http.sse import frame
+from chat.http.sse import encode_events
 from chat.settings import Settings
 from openapi import problems
 from openapi.document import PLACE, applications, document, text
@@ -118,21 +118,21 @@ def test_every_example_fits_its_schema():
 
 def streams() -> list[Answer]:
     """Answers that make every event there is."""
-    identity = Identity(new_id(), MESSAGE_ID, new_id(), "phone", "model")
+    identity = AnswerIds(new_id(), MESSAGE_ID, new_id(), "phone", "model")
     made = []
     for code in (None, *FailureCode):
         answer = Answer(identity)
         answer.begin()
-        answer.reason("hm")
-        answer.say("안녕\n하세요 😀")
-        answer.cite([Source("a", "https://example.com")])
+        answer.append_reasoning("hm")
+        answer.append_text("안녕\n하세요 😀")
+        answer.add_sources([Source("a", "https://example.com")])
         status = Status.COMPLETED if code is None else Status.FAILED
-        answer.end(Ending(status, "stop" if code is None else None, code), Usage(1, 2), is_saved=code is None)
+        answer.end(Outcome(status, "stop" if code is None else None, code), Usage(1, 2), is_saved=code is None)
         made.append(answer)
     return made
 
 
-@pytest.mark.parametrize("answer", streams(), ids=lambda answer: answer.ending.error_code or "completed")
+@pytest.mark.parametrize("answer", streams(), ids=lambda answer: answer.outcome.error_code or "completed")
 def test_the_events_that_the_code_makes_are_those_described(answer):
     for event in answer.events:
         assert conforms(named(NAMES[event.name]), json.loads(event.data)), event
@@ -145,9 +145,9 @@ def received(stream: str) -> list[dict]:
     return [{"data": one.data, "id": one.id, "event": one.event} for one in EventSource(response).iter_sse()]
 
 
-@pytest.mark.parametrize("answer", streams(), ids=lambda answer: answer.ending.error_code or "completed")
+@pytest.mark.parametrize("answer", streams(), ids=lambda answer: answer.outcome.error_code or "completed")
 def test_an_event_as_a_client_receives_it_fits_one_item_schema(answer):
-    items = received(frame(answer.events, MESSAGE_ID).decode())
+    items = received(encode_events(answer.events, MESSAGE_ID).decode())
     assert len(items) == len(answer.events)
     for item in items:
         assert conforms(item_schema(), item), item

@@ -7,10 +7,10 @@ import pytest
 
 from chat.domain.answer import Answer
 from chat.domain.errors import FailureCode
-from chat.domain.model import Ending, Identity, Source, Status, StoredAnswer, Usage
+from chat.domain.model import AnswerIds, Outcome, Source, Status, StoredAnswer, Usage
 from chat.domain.replay import growth, join, last_events, replay
 
-WHO = Identity("chat", "message", "question", "session", "model")
+WHO = AnswerIds("chat", "message", "question", "session", "model")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -51,11 +51,11 @@ def test_last_events_go_on_counting():
 def test_a_replay_equals_the_live_stream_in_all_that_is_said():
     live = Answer(WHO)
     live.begin()
-    live.reason("think")
-    live.say("one ")
-    live.cite([Source("t", "https://u")])
-    live.say("two")
-    live.end(Ending(Status.FAILED, None, FailureCode.AI_ERROR), Usage(5, 6, True))
+    live.append_reasoning("think")
+    live.append_text("one ")
+    live.add_sources([Source("t", "https://u")])
+    live.append_text("two")
+    live.end(Outcome(Status.FAILED, None, FailureCode.AI_ERROR), Usage(5, 6, True))
     again = replay(
         stored(
             Status.FAILED,

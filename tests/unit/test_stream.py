@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from chat.application.ports import Finish, Reasoning, Sources, Text
+from chat.application.ports import Finish, ReasoningDelta, SourcesAdded, TextDelta
 from chat.application.stream_answer import MOST_CHARACTERS
 from chat.domain.answer import Answer
 from chat.domain.errors import (
@@ -18,10 +18,10 @@ from chat.domain.errors import (
     StorageUnavailable,
     StreamInProgress,
 )
-from chat.domain.model import Ending, FinalRecord, Source, Status, StoredAnswer, Turn, Usage, new_id
+from chat.domain.model import ChatMessage, FinalAnswer, Outcome, Source, Status, StoredAnswer, Usage, new_id
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
-from tests.kit.live import MemoryLive, NoLimits
+from tests.kit.live import MemoryLive, NoRateLimiter
 from tests.kit.waiting import until
 from tests.kit.world import Client, World, kill
 
@@ -113,16 +113,16 @@ async def test_earlier_turns_go_to_the_ai_and_two_chats_never_mix(chats):
     await world.ask(two, "first of two")
     await world.ask(one, "second of one")
     assert world.ai.calls[-1] == [
-        Turn("user", "first of one"),
-        Turn("assistant", "Hello, world"),
-        Turn("user", "second of one"),
+        ChatMessage("user", "first of one"),
+        ChatMessage("assistant", "Hello, world"),
+        ChatMessage("user", "second of one"),
     ]
     assert world.ai.max_tokens == [100, 100, 100]
 
 
 async def test_reasoning_sources_and_usage_are_delivered_and_stored(chats):
     source = Source("t", "https://u")
-    script = [Reasoning("hm"), Text("yes"), Sources([source]), Finish("length"), Usage(7, 8)]
+    script = [ReasoningDelta("hm"), TextDelta("yes"), SourcesAdded([source]), Finish("length"), Usage(7, 8)]
     world = World(chats, ai=ScriptedAI(*script))
     client = await world.ask(await world.new_chat())
     assert client.names == ["start", "reasoning", "", "sources", "done"]
@@ -190,7 +190,7 @@ async def test_the_same_message_with_other_content_leaves_the_place_of_the_first
 
 async def test_an_answer_that_never_ends_is_ended_while_it_can_still_be_stored(chats):
     part = "x" * (MOST_CHARACTERS // 2)
-    world = World(chats, ai=ScriptedAI(part, Reasoning(part), *["more"] * 100))
+    world = World(chats, ai=ScriptedAI(part, ReasoningDelta(part), *["more"] * 100))
     client = await world.ask(await world.new_chat())
     assert (client.done["status"], client.failure["code"], client.text) == ("failed", "ai_invalid", part + "more")
     assert (await world.stored(client)).text == client.text
@@ -307,8 +307,8 @@ async def test_a_foreign_or_unknown_chat_is_not_found_and_costs_nothing(chats):
 
 
 async def test_a_refused_place_starts_nothing(chats):
-    class Full(NoLimits):
-        async def admit(self, *args) -> None:
+    class Full(NoRateLimiter):
+        async def acquire(self, *args) -> None:
             raise RateLimited("too many", 3)
 
     world = World(chats, limits=Full())
@@ -318,15 +318,15 @@ async def test_a_refused_place_starts_nothing(chats):
     assert "open_answer" not in chats.called
 
 
-class Closing(NoLimits):
+class Closing(NoRateLimiter):
     """Lets everything pass until it `is_full`."""
 
     is_full = False
 
-    async def admit(self, *args) -> None:
+    async def acquire(self, *args) -> None:
         if self.is_full:
             raise RateLimited("too many", 3)
-        await super().admit(*args)
+        await super().acquire(*args)
 
 
 async def test_a_limit_keeps_no_message_from_the_answer_that_it_has(chats):
@@ -403,9 +403,9 @@ async def test_only_what_started_an_answer_counts(chats):
 
 
 async def test_who_waits_no_longer_for_a_place_gives_it_back(chats):
-    class Slow(NoLimits):
-        async def admit(self, *args) -> None:
-            await super().admit(*args)
+    class Slow(NoRateLimiter):
+        async def acquire(self, *args) -> None:
+            await super().acquire(*args)
             await asyncio.Event().wait()
 
     world = World(chats, limits=Slow())
@@ -512,7 +512,7 @@ class TestMySqlAwayAtTheEnd:
         await world.ask(chat_id, "next", session="phone")
         stored = await world.stored(client)
         assert (stored.status, stored.text, stored.usage) == (Status.COMPLETED, "안녕", Usage(1, 2))
-        assert world.ai.calls[-1][:2] == [Turn("user", "hello"), Turn("assistant", "안녕")]
+        assert world.ai.calls[-1][:2] == [ChatMessage("user", "hello"), ChatMessage("assistant", "안녕")]
 
     async def test_a_cancel_stores_it_and_cancels_nothing(self, chats):
         world, chat_id, client = await self.parked(chats)
@@ -538,12 +538,12 @@ class TestLostOwnership:
         client, task = await world.begin(chat_id)
         await client.has(2)
         row = await world.stored(client)
-        ending = Ending(Status.INTERRUPTED, None, "interrupted")
+        ending = Outcome(Status.INTERRUPTED, None, "interrupted")
         await chats.finish(
             chat_id,
             row.identity.message_id,
             row.owner_token,
-            FinalRecord(ending, "seen", "", [], Usage(0, 1, True), world.clock()),
+            FinalAnswer(ending, "seen", "", [], Usage(0, 1, True), world.clock()),
         )
         await task
         assert client.names == ["start", "", "start", "", "failure", "done"]
@@ -614,9 +614,9 @@ class TestReap:
         answer.begin()
         partial = Answer(answer.identity)
         partial.begin()
-        partial.say(text_in_row)
+        partial.append_text(text_in_row)
         await chats.checkpoint(partial, generation._owner_token, world.clock())
-        answer.say(text_in_log)
+        answer.append_text(text_in_log)
         world.live.logs[answer.identity.message_id] = answer.events
         world.live.leases.add(answer.identity.message_id)
         stored = await chats.find_answer(chat_id, answer.identity.message_id)
@@ -665,7 +665,7 @@ class TestReap:
             deadline_at=world.clock() - timedelta(seconds=3),
             owner_seen_at=world.clock(),
         )
-        assert world.reap._is_dead(fresh, await world.live.vitals("", ""))
+        assert world.reap._is_dead(fresh, await world.live.owner_status("", ""))
 
     async def test_an_owner_that_gave_a_sign_of_life_meanwhile_is_not_reaped(self, chats):
         world, stored = await self.orphan(chats)

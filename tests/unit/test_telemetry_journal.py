@@ -13,12 +13,12 @@ from chat.adapters.telemetry.answer_telemetry import LoggingJournal
 from chat.application.ports import Finish, Probe, Usage
 from chat.domain.answer import Answer
 from chat.domain.errors import AnswerFailed, FailureCode, RateLimited
-from chat.domain.model import Identity, Status, new_id
-from chat.log_context import ids, tracing
+from chat.domain.model import AnswerIds, Status, new_id
+from chat.log_context import bind, ids
 from chat.settings import Secret, TelemetrySettings
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
-from tests.kit.live import NoLimits
+from tests.kit.live import NoRateLimiter
 from tests.kit.log_lines import dimensions, metrics, of, parse
 from tests.kit.waiting import until
 from tests.kit.world import World
@@ -47,7 +47,7 @@ def world_of(journal, *script, **more) -> World:
 async def test_an_answer_is_one_line_at_its_start_one_at_its_first_text_and_one_at_its_end(journal, lines):
     world = world_of(journal, "안녕", "하세요", Usage(7, 5), Finish("stop"))
     journal.counted(4)
-    with tracing(requestId="request-1"):
+    with bind(requestId="request-1"):
         client = await world.ask(await world.new_chat())
     found = lines()
     assert [line["message"] for line in found] == LIFE
@@ -99,7 +99,7 @@ async def test_sixteen_answers_at_once_have_each_its_own_ids_and_numbers(journal
         script = [*["x"] * number, gates[number], "y", Usage(number, number), Finish("stop")]
         world = World(chats, ai=ScriptedAI(*script), journal=journal)
         world.user = f"user-{number}"
-        with tracing(requestId=f"request-{number}"):
+        with bind(requestId=f"request-{number}"):
             client, task = await world.begin(await world.new_chat(), session=f"session-{number}")
             asked[client.start["messageId"]] = number
             await client.has(1 + number)
@@ -152,7 +152,7 @@ async def test_a_cancel_is_a_line_of_its_own_with_its_latency(journal, lines):
 
 
 async def test_an_answer_that_another_process_ended_is_counted_by_that_one_only(journal, lines):
-    answer = Answer(Identity("c", "m", "u", "s", "model"))
+    answer = Answer(AnswerIds("c", "m", "u", "s", "model"))
     answer.begin()
     stored = SimpleNamespace(identity=answer.identity)
     journal.started(answer, "alice", 1)
@@ -167,8 +167,8 @@ async def test_an_answer_that_another_process_ended_is_counted_by_that_one_only(
 
 
 async def test_a_refused_message_says_which_limit_it_met(journal, lines):
-    class Full(NoLimits):
-        async def admit(self, *args) -> None:
+    class Full(NoRateLimiter):
+        async def acquire(self, *args) -> None:
             raise RateLimited("too many", 3, "minute")
 
     world = world_of(journal, limits=Full())
@@ -181,7 +181,7 @@ async def test_a_refused_message_says_which_limit_it_met(journal, lines):
 
 def test_what_concerns_the_whole_process_carries_no_answers_ids(journal, lines):
     """The task that keeps a connection was started by some request, whose ids it has inherited."""
-    with tracing(requestId="r", chatId="c", messageId="m"):
+    with bind(requestId="r", chatId="c", messageId="m"):
         journal.fallback("redis_away")
         journal.fallback("checkpoint_missed", "m")
         journal.probed(Probe(1.5), Probe(None), 3)
@@ -194,7 +194,7 @@ def test_what_concerns_the_whole_process_carries_no_answers_ids(journal, lines):
 
 
 def test_without_redis_a_start_says_nothing_of_redis(journal, lines):
-    answers = [Answer(Identity("c", f"m{number}", "u", "s", "model")) for number in range(2)]
+    answers = [Answer(AnswerIds("c", f"m{number}", "u", "s", "model")) for number in range(2)]
     journal.counted(9)
     for answer in answers:
         journal.started(answer, "alice", 500)
@@ -205,13 +205,15 @@ def test_without_redis_a_start_says_nothing_of_redis(journal, lines):
 
 def everything(journal: LoggingJournal) -> None:
     """Let every event happen."""
-    answers = {status: Answer(Identity(new_id(), new_id(), new_id(), "phone", "model")) for status in metric_names.ENDS}
+    answers = {
+        status: Answer(AnswerIds(new_id(), new_id(), new_id(), "phone", "model")) for status in metric_names.ENDS
+    }
     for status, answer in answers.items():
         answer.begin()
         journal.counted(1)
         journal.started(answer, "alice@example.com", 1)
         journal.first_delta(answer, "alice@example.com", 2)
-        answer.ending, answer.usage = SimpleNamespace(status=status, finish_reason=None, error_code=None), Usage(1, 2)
+        answer.outcome, answer.usage = SimpleNamespace(status=status, finish_reason=None, error_code=None), Usage(1, 2)
         journal.ended(answer, "alice@example.com", 3)
     journal.cancelled(new_id(), new_id(), "alice@example.com", "phone", "Cancelled", 4)
     journal.reaped(SimpleNamespace(identity=answer.identity), "interrupted")

@@ -9,7 +9,7 @@ import warnings
 import pytest
 
 from chat.adapters.telemetry.logs import log_everything
-from chat.log_context import tracing
+from chat.log_context import bind
 from chat.settings import Settings, SettingsError, TelemetrySettings
 from tests.kit.log_lines import parse
 
@@ -35,7 +35,7 @@ def log(capsys):
 
 def test_our_modules_lines_carry_what_is_attached_and_the_ids_of_their_task(log):
     lines = log()
-    with tracing(requestId="r-1", messageId="m-1"):
+    with bind(requestId="r-1", messageId="m-1"):
         logging.getLogger("chat.adapters.llm.retries").info("the AI is asked %s", "again", extra={"code": "ai_timeout"})
     (line,) = lines()
     expected = {"level": "INFO", "message": "the AI is asked again", "code": "ai_timeout", "service": "stream_chat"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from chat.domain.answer import Event
-from chat.http.event_stream import EventStream
+from chat.http.event_stream import EventStreamResponse
 from tests.kit.waiting import until
 
 
@@ -36,7 +36,7 @@ async def answer(server: Server, scope: dict, steps: asyncio.Queue) -> None:
     async def receive():
         await asyncio.Event().wait()
 
-    await EventStream(run, "m", 60, must_finish=True)({"type": "http", **scope}, receive, server.send)
+    await EventStreamResponse(run, "m", 60, must_finish=True)({"type": "http", **scope}, receive, server.send)
 
 
 async def test_deltas_are_written_at_once_where_the_server_can():

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from chat.wiring import buffered
+from chat.wiring import lambda_handler
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,9 @@ async def echo(request: Request) -> JSONResponse:
 def answer(headers: dict[str, str] | None = None, **more) -> dict:
     http = {"method": "POST", "path": "/", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "x"}
     event = {"version": "2.0", "rawPath": "/", "rawQueryString": "", "requestContext": {"http": http}, **more}
-    response = buffered(Starlette(routes=[Route("/", echo, methods=["POST"])]))({**event, "headers": headers}, None)
+    response = lambda_handler(Starlette(routes=[Route("/", echo, methods=["POST"])]))(
+        {**event, "headers": headers}, None
+    )
     assert response["statusCode"] == 200
     return json.loads(response["body"])
 

@@ -20,7 +20,7 @@ def ids() -> Mapping[str, str]:
 
 
 @contextmanager
-def tracing(**more: str) -> Iterator[None]:
+def bind(**more: str) -> Iterator[None]:
     """Add ids to those that are there, until the end of the block."""
     token = _IDS.set({**_IDS.get(), **more})
     try:

@@ -14,22 +14,22 @@ from starlette.types import Lifespan
 
 from chat.adapters.aws.secrets import Secrets
 from chat.adapters.mysql.engine import open_engine
-from chat.adapters.mysql.repository import SqlChats
+from chat.adapters.mysql.repository import SqlChatRepository
 from chat.adapters.redis.connection import opener
 from chat.adapters.redis.coordination import RedisLive
-from chat.adapters.redis.rate_limiter import RedisLimits
+from chat.adapters.redis.rate_limiter import RedisRateLimiter
 from chat.adapters.telemetry.answer_telemetry import LoggingJournal
 from chat.adapters.telemetry.logs import log_everything
 from chat.application.cancel_answer import CancelAnswer
 from chat.application.create_chat import CreateChat
 from chat.application.follow_answer import FollowAnswer
 from chat.application.ports import Journal
-from chat.application.recover_orphans import Reap
+from chat.application.recover_orphans import OrphanRecovery
 from chat.application.stream_answer import Budget, StreamAnswer
 from chat.http.auth.identity import token_verifier
 from chat.http.health import Health
 from chat.http.problems import MEDIA_TYPE
-from chat.http.routes import Service, application, cancel_routes, create_routes, stream_routes
+from chat.http.routes import HttpDeps, application, cancel_routes, create_routes, stream_routes
 from chat.settings import Secret, Settings, SettingsError
 
 WARM_SECONDS = 2.0
@@ -47,15 +47,15 @@ def write_logs(settings: Settings) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Stores:
+class Resources:
     """What every function has open, and how it is closed."""
 
     settings: Settings
-    chats: SqlChats
+    chats: SqlChatRepository
     live: RedisLive
     journal: Journal
-    reap: Reap
-    service: Service
+    reap: OrphanRecovery
+    service: HttpDeps
 
     async def close(self) -> None:
         """Close all connections."""
@@ -87,29 +87,29 @@ def renewal(secrets: Secrets | None, name: str) -> Callable[[], str | None] | No
     return renew
 
 
-def open_stores(settings: Settings, secrets: Secrets | None = None) -> Stores:
+def open_resources(settings: Settings, secrets: Secrets | None = None) -> Resources:
     """Build the adapters of both stores; nothing connects yet."""
     renew_redis = renewal(secrets, "REDIS_URL")
     journal = LoggingJournal(settings.telemetry)
-    chats = SqlChats(open_engine(settings.mysql_url, settings.max_concurrency, renewal(secrets, "MYSQL_URL")))
+    chats = SqlChatRepository(open_engine(settings.mysql_url, settings.max_concurrency, renewal(secrets, "MYSQL_URL")))
     live = RedisLive(
         *(opener(settings.redis_url, renew_redis), settings.session_ttl_seconds),
         *(lambda: journal.fallback("redis_away"), journal.counted),
     )
-    service = Service(settings, token_verifier(settings.auth), Health(chats, live, journal))
-    return Stores(settings, chats, live, journal, Reap(chats, live, journal, now), service)
+    service = HttpDeps(settings, token_verifier(settings.auth), Health(chats, live, journal))
+    return Resources(settings, chats, live, journal, OrphanRecovery(chats, live, journal, now), service)
 
 
 def create_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette:
     """Return the application of create_chat."""
-    stores = open_stores(settings, secrets)
+    stores = open_resources(settings, secrets)
     routes = create_routes(stores.service, CreateChat(stores.chats, now))
     return application(stores.service, routes, closing(stores))
 
 
 def cancel_stream(settings: Settings, secrets: Secrets | None = None) -> Starlette:
     """Return the application of cancel_stream."""
-    stores = open_stores(settings, secrets)
+    stores = open_resources(settings, secrets)
     cancel = CancelAnswer(stores.chats, stores.live, stores.reap, stores.journal, now)
     return application(stores.service, cancel_routes(stores.service, cancel), closing(stores))
 
@@ -121,7 +121,7 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
     if settings.ai is None:
         raise SettingsError("stream_chat needs the settings of the AI")
     ai = settings.ai
-    stores = open_stores(settings, secrets)
+    stores = open_resources(settings, secrets)
     transport = choose_transport(ai)
     client = open_client(ai, transport)
     renew = renewal(secrets, "OPENAI_API_KEY")
@@ -132,7 +132,7 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
 
     budget = Budget(ai.context_tokens, ai.max_output_tokens, settings.deadline_margin_seconds)
     live, journal = stores.live, stores.journal
-    limits = RedisLimits(live.pipe, live.beat, settings.limits, lambda: journal.fallback("limits_off"))
+    limits = RedisRateLimiter(live.pipe, live.beat, settings.limits, lambda: journal.fallback("limits_off"))
     stream = StreamAnswer(
         *(stores.chats, stores.live, limits, OpenAI(ai, client, renew_key)),
         *(stores.reap, stores.journal, budget, now),
@@ -152,7 +152,7 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
     return application(stores.service, stream_routes(stores.service, stream, follow), lifespan)
 
 
-def closing(stores: Stores) -> Lifespan[Starlette]:
+def closing(stores: Resources) -> Lifespan[Starlette]:
     """Return the lifespan that closes everything at the end, where a server has one; Mangum on Lambda has none."""
 
     @asynccontextmanager
@@ -165,7 +165,7 @@ def closing(stores: Stores) -> Lifespan[Starlette]:
     return lifespan
 
 
-def buffered(app: Starlette) -> Any:
+def lambda_handler(app: Starlette) -> Any:
     """Return `app` as a Lambda handler that answers in one piece."""
     from mangum import Mangum  # here, because the function that streams pays nothing for it
 

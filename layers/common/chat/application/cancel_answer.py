@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from chat.application.ports import Chats, Journal, Live
-from chat.application.recover_orphans import Reap
+from chat.application.recover_orphans import OrphanRecovery
 from chat.domain.errors import ChatNotFound
 from chat.domain.model import Status, StoredAnswer
 
@@ -19,7 +19,7 @@ LAST_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CancelTarget:
     """What to cancel: an answer, the answer to a message, or with neither this session's active one."""
 
     message_id: str | None = None
@@ -45,7 +45,7 @@ class NotActive:
     """There is nothing to cancel."""
 
 
-Outcome = Cancelled | Cancelling | NotActive
+CancelResult = Cancelled | Cancelling | NotActive
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class CancelAnswer:
 
     chats: Chats
     live: Live
-    reap: Reap
+    reap: OrphanRecovery
     journal: Journal
     now: Callable[[], datetime]
     patience_seconds: float = PATIENCE_SECONDS
 
-    async def __call__(self, chat_id: str, user_id: str | None, session_id: str, target: Target) -> Outcome:
+    async def __call__(self, chat_id: str, user_id: str | None, session_id: str, target: CancelTarget) -> CancelResult:
         """Ask for the end of the target and wait for it, for a bounded time.
 
         Raises:
@@ -84,28 +84,28 @@ class CancelAnswer:
         elif await self.chats.find_active(chat_id, session_id) is None:
             raise ChatNotFound
 
-    async def _find(self, chat_id: str, session_id: str, target: Target) -> StoredAnswer | None:
+    async def _find(self, chat_id: str, session_id: str, target: CancelTarget) -> StoredAnswer | None:
         if target.message_id is not None:
             return await self.chats.find_answer(chat_id, target.message_id)
         if target.user_message_id is not None:
             return await self.chats.find_answer_to(chat_id, target.user_message_id)
         return await self.chats.find_active(chat_id, session_id)
 
-    async def _before_arrival(self, chat_id: str, session_id: str, target: Target) -> Outcome:
+    async def _before_arrival(self, chat_id: str, session_id: str, target: CancelTarget) -> CancelResult:
         """Leave an intent, then look again: the message may have arrived while the intent was on its way.
 
         Either the stream's row is there by now, or the stream reads the intent after it has stored its row.
         """
         if target.user_message_id is None:
             return NotActive()
-        await self.live.leave_intent(chat_id, target.user_message_id, session_id)
+        await self.live.put_pending_cancel(chat_id, target.user_message_id, session_id)
         answer = await self.chats.find_answer_to(chat_id, target.user_message_id)
         if answer is None:
             return Cancelling(None)
-        await self.live.withdraw_intent(chat_id, target.user_message_id)
+        await self.live.delete_pending_cancel(chat_id, target.user_message_id)
         return await self._stop(answer, session_id)
 
-    async def _stop(self, answer: StoredAnswer, session_id: str) -> Outcome:
+    async def _stop(self, answer: StoredAnswer, session_id: str) -> CancelResult:
         answer = await self.reap(answer)
         if answer.is_active:
             who = answer.identity

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from chat.application.ports import Chats, Journal, Live, LogPage
-from chat.application.recover_orphans import Reap
+from chat.application.recover_orphans import OrphanRecovery
 from chat.application.stream_answer import Deliver
 from chat.domain.errors import StorageUnavailable
 from chat.domain.model import StoredAnswer
@@ -20,7 +20,7 @@ AWAY_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FollowRequest:
     """Which answer to follow, and from where; with nothing given the active one, from its start."""
 
     message_id: str | None = None
@@ -37,12 +37,12 @@ class FollowAnswer:
 
     chats: Chats
     live: Live
-    reap: Reap
+    reap: OrphanRecovery
     journal: Journal
     silence_seconds: float = SILENCE_SECONDS
     away_seconds: float = AWAY_SECONDS
 
-    async def __call__(self, chat_id: str, user_id: str, session_id: str, wanted: Wanted) -> Following | None:
+    async def __call__(self, chat_id: str, user_id: str, session_id: str, wanted: FollowRequest) -> Following | None:
         """Return what to follow; None when there is nothing.
 
         Raises:
@@ -57,7 +57,7 @@ class FollowAnswer:
         """Follow an answer that is already at hand."""
         return Following(self, stored, after)
 
-    async def _find(self, chat_id: str, session_id: str, wanted: Wanted) -> StoredAnswer | None:
+    async def _find(self, chat_id: str, session_id: str, wanted: FollowRequest) -> StoredAnswer | None:
         if wanted.has_all:
             return None
         if wanted.message_id is not None:

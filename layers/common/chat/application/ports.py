@@ -12,15 +12,15 @@ from typing import Literal, NamedTuple, Protocol
 
 from chat.domain.answer import Answer, Event
 from chat.domain.model import (
-    Busy,
+    AlreadyAnswered,
     Chat,
-    FinalRecord,
-    Opened,
-    Opening,
-    Repeated,
+    ChatMessage,
+    FinalAnswer,
+    NewAnswer,
+    SessionBusy,
     Source,
+    Started,
     StoredAnswer,
-    Turn,
     Usage,
 )
 
@@ -44,7 +44,7 @@ class Chats(Protocol):
         """
         ...
 
-    async def open_answer(self, opening: Opening, history_bytes: int) -> Opened | Repeated | Busy:
+    async def open_answer(self, opening: NewAnswer, history_bytes: int) -> Started | AlreadyAnswered | SessionBusy:
         """In one transaction: check the owner, take sequence numbers, store both messages, read the history.
 
         The user message is stored if its id is new in the chat; if it is not, the newest answer to it decides: one that
@@ -84,7 +84,7 @@ class Chats(Protocol):
         ...
 
     async def finish(
-        self, chat_id: str, message_id: str, owner_token: str, final: FinalRecord, if_seen_at: datetime | None = None
+        self, chat_id: str, message_id: str, owner_token: str, final: FinalAnswer, if_seen_at: datetime | None = None
     ) -> bool:
         """Move the answer from `streaming` to its end, in one transaction; False when it was not there to be moved.
 
@@ -105,15 +105,15 @@ class LogPage(NamedTuple):
     """The log holds the answer's last event and this page reaches it."""
 
 
-class Vitals(NamedTuple):
+class OwnerStatus(NamedTuple):
     """What Redis knows of an answer's owner."""
 
     owner_alive: bool
-    parked: FinalRecord | None
+    parked: FinalAnswer | None
     """What the owner wanted to store at the end, when MySQL was away."""
 
 
-class LiveAnswer(Protocol):
+class AnswerLease(Protocol):
     """A running answer's line to Redis, held by its owner. No method raises when Redis is away."""
 
     async def register(self, look_for_intent: bool) -> bool:
@@ -123,11 +123,11 @@ class LiveAnswer(Protocol):
         """
         ...
 
-    async def conclude(self) -> None:
+    async def release(self) -> None:
         """Append what is left of the log with the end, and take back lease, session and registration. Bounded."""
         ...
 
-    async def park(self, final: FinalRecord) -> bool:
+    async def stash_final(self, final: FinalAnswer) -> bool:
         """Keep the final record for whoever meets the row next; False when Redis is away too."""
         ...
 
@@ -139,7 +139,7 @@ class LiveAnswer(Protocol):
 class Live(Protocol):
     """What is quick and may be lost: signals, leases, event logs."""
 
-    def attach(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]) -> LiveAnswer:
+    def claim(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]) -> AnswerLease:
         """Begin to watch for cancels of this answer; from `register` on its events are copied to the log."""
         ...
 
@@ -151,7 +151,7 @@ class Live(Protocol):
         """
         ...
 
-    async def leave_intent(self, chat_id: str, user_message_id: str, by_session: str) -> None:
+    async def put_pending_cancel(self, chat_id: str, user_message_id: str, by_session: str) -> None:
         """Leave a cancel for the answer to a message that has not arrived; it waits for a bounded time.
 
         Raises:
@@ -159,7 +159,7 @@ class Live(Protocol):
         """
         ...
 
-    async def withdraw_intent(self, chat_id: str, user_message_id: str) -> None:
+    async def delete_pending_cancel(self, chat_id: str, user_message_id: str) -> None:
         """Take such a cancel back; does nothing when Redis is away."""
         ...
 
@@ -173,11 +173,11 @@ class Live(Protocol):
         """
         ...
 
-    async def vitals(self, chat_id: str, message_id: str) -> Vitals | None:
+    async def owner_status(self, chat_id: str, message_id: str) -> OwnerStatus | None:
         """Return the owner's signs of life; None when Redis is away and nothing is known."""
         ...
 
-    async def forget_parked(self, chat_id: str, message_id: str) -> None:
+    async def delete_stashed_final(self, chat_id: str, message_id: str) -> None:
         """Drop a parked record that has been stored; does nothing when Redis is away."""
         ...
 
@@ -194,7 +194,7 @@ class Live(Protocol):
         ...
 
 
-class Attempt(NamedTuple):
+class AdmissionRequest(NamedTuple):
     """One of perhaps several attempts to have a message answered; each takes and gives back for itself."""
 
     user_id: str
@@ -204,10 +204,10 @@ class Attempt(NamedTuple):
     """Tells this attempt from the others; without a colon."""
 
 
-class Limits(Protocol):
+class RateLimiter(Protocol):
     """Per-user limits. With Redis away they let everything pass."""
 
-    async def admit(self, attempt: Attempt, tokens: int) -> None:
+    async def acquire(self, attempt: AdmissionRequest, tokens: int) -> None:
         """Count the message, take a place among the active answers and reserve `tokens`.
 
         While another attempt at the same message has its place, nothing is refused, and both count as one.
@@ -218,7 +218,7 @@ class Limits(Protocol):
         """
         ...
 
-    async def settle(self, attempt: Attempt, tokens: int, has_started: bool) -> None:
+    async def release(self, attempt: AdmissionRequest, tokens: int, has_started: bool) -> None:
         """Give the place back and replace the reservation by the tokens really used; repeating it changes nothing.
 
         Unless it `has_started` an answer, it counts no longer among the messages of this minute.
@@ -227,21 +227,21 @@ class Limits(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextDelta:
     """Some text of the answer; valid Unicode, never empty."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Reasoning:
+class ReasoningDelta:
     """Some of the model's reasoning; valid Unicode, never empty."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class SourcesAdded:
     """Sources that were not named before in this answer."""
 
     sources: Sequence[Source]
@@ -254,7 +254,7 @@ class Finish:
     reason: str
 
 
-Piece = Text | Reasoning | Sources | Finish | Usage
+StreamPart = TextDelta | ReasoningDelta | SourcesAdded | Finish | Usage
 
 
 class AI(Protocol):
@@ -265,7 +265,7 @@ class AI(Protocol):
         """The model's name as it is asked for."""
         ...
 
-    def answer(self, turns: Sequence[Turn], max_tokens: int) -> AsyncGenerator[Sequence[Piece], None]:
+    def answer(self, turns: Sequence[ChatMessage], max_tokens: int) -> AsyncGenerator[Sequence[StreamPart], None]:
         """Ask once and yield what arrives, one batch for each read from the network.
 
         Returns normally only after a `Finish` was yielded. Closing the iterator, or cancelling the task in it, closes

@@ -18,38 +18,38 @@ from datetime import datetime, timedelta
 
 from chat.application.ports import (
     AI,
-    Attempt,
+    AdmissionRequest,
+    AnswerLease,
     Chats,
     Finish,
     Journal,
-    Limits,
     Live,
-    LiveAnswer,
-    Piece,
-    Reasoning,
-    Sources,
-    Text,
+    RateLimiter,
+    ReasoningDelta,
+    SourcesAdded,
+    StreamPart,
+    TextDelta,
 )
-from chat.application.recover_orphans import CHECKPOINT_SECONDS, Reap
+from chat.application.recover_orphans import CHECKPOINT_SECONDS, OrphanRecovery
 from chat.domain.answer import Answer, Event
 from chat.domain.errors import AnswerFailed, FailureCode, RateLimited, StorageUnavailable, StreamInProgress
 from chat.domain.model import (
-    Busy,
-    Ending,
-    FinalRecord,
-    Identity,
-    Opened,
-    Opening,
-    Repeated,
+    AlreadyAnswered,
+    AnswerIds,
+    ChatMessage,
+    FinalAnswer,
+    NewAnswer,
+    Outcome,
+    SessionBusy,
+    Started,
     Status,
     StoredAnswer,
-    Turn,
     Usage,
     new_id,
 )
 from chat.domain.prompt_window import BYTES_PER_TOKEN, estimate_input, estimate_tokens, fit
 from chat.domain.replay import replay, start_afresh
-from chat.log_context import tracing
+from chat.log_context import bind
 
 Deliver = Callable[[Sequence[Event], bool], None]
 """Takes events for the client, and whether they carry ids; never blocks, never raises."""
@@ -70,7 +70,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendMessage:
     """A user's message on its way."""
 
     chat_id: str
@@ -103,16 +103,16 @@ class StreamAnswer:
 
     chats: Chats
     live: Live
-    limits: Limits
+    limits: RateLimiter
     ai: AI
-    reap: Reap
+    reap: OrphanRecovery
     journal: Journal
     budget: Budget
     now: Callable[[], datetime]
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKPOINTS_AT_ONCE))
     """Who may write a checkpoint. Its threads take the interpreter from all streams."""
 
-    async def __call__(self, send: Send) -> Generation | StoredAnswer:
+    async def __call__(self, send: SendMessage) -> AnswerRun | StoredAnswer:
         """Return the generation that this process now owns, or the answer that this message already has.
 
         Raises:
@@ -120,19 +120,21 @@ class StreamAnswer:
         """
         ends_at = asyncio.get_running_loop().time() + send.seconds_left
         user_message_id = send.user_message_id or new_id()
-        place = Place(self.limits, Attempt(send.user_id, f"{send.chat_id}:{user_message_id}", secrets.token_hex(4)))
-        found: Generation | StoredAnswer | None = None
+        place = Admission(
+            self.limits, AdmissionRequest(send.user_id, f"{send.chat_id}:{user_message_id}", secrets.token_hex(4))
+        )
+        found: AnswerRun | StoredAnswer | None = None
         try:
             async with asyncio.timeout_at(ends_at - self.budget.margin(send.seconds_left)):
                 found = await self._take(place, send) or await self._open(send, user_message_id, place, ends_at)
         except TimeoutError as error:
             raise StorageUnavailable from error
         finally:
-            if not isinstance(found, Generation):
-                await place.give_back(0, has_started=False)
+            if not isinstance(found, AnswerRun):
+                await place.release(0, has_started=False)
         return found
 
-    async def _take(self, place: Place, send: Send) -> StoredAnswer | None:
+    async def _take(self, place: Admission, send: SendMessage) -> StoredAnswer | None:
         """Take the place. Where a limit refuses it, return the answer that the message already has."""
         try:
             await place.take(estimate_tokens(send.content) + self.budget.output_tokens)
@@ -144,7 +146,7 @@ class StreamAnswer:
             return found
         return None
 
-    async def _answered(self, send: Send) -> StoredAnswer | None:
+    async def _answered(self, send: SendMessage) -> StoredAnswer | None:
         """Return the answer that this message has and keeps: to follow it takes nothing that is limited.
 
         Raises:
@@ -159,55 +161,59 @@ class StreamAnswer:
         found = found and await self.reap(found)
         return None if found is None or found.status.retryable else found
 
-    async def _open(self, send: Send, user_message_id: str, place: Place, ends_at: float) -> Generation | StoredAnswer:
+    async def _open(
+        self, send: SendMessage, user_message_id: str, place: Admission, ends_at: float
+    ) -> AnswerRun | StoredAnswer:
         for _ in range(ATTEMPTS):
-            generation = Generation(self, send, user_message_id, place, ends_at)
+            generation = AnswerRun(self, send, user_message_id, place, ends_at)
             found = await generation.open()
             if found is None:
                 return generation
             # In the way is an active answer, or one to the same message. If its owner is dead it ends here, and where a
             # new answer may then be started it is tried again.
             settled = await self.reap(found.answer)
-            if isinstance(found, Busy) and settled.is_active:
+            if isinstance(found, SessionBusy) and settled.is_active:
                 raise StreamInProgress(settled.identity.message_id)
-            if isinstance(found, Repeated) and not settled.status.retryable:
+            if isinstance(found, AlreadyAnswered) and not settled.status.retryable:
                 return settled
         raise StorageUnavailable
 
 
-class Place:
+class Admission:
     """An attempt's place within the limits."""
 
-    def __init__(self, limits: Limits, attempt: Attempt) -> None:
+    def __init__(self, limits: RateLimiter, attempt: AdmissionRequest) -> None:
         self._limits, self._attempt = limits, attempt
         self._is_taken = False
 
     async def take(self, tokens: int) -> None:
         self._is_taken = True  # also if nobody waits for the reply
         try:
-            await self._limits.admit(self._attempt, tokens)
+            await self._limits.acquire(self._attempt, tokens)
         except RateLimited:
             self._is_taken = False
             raise
 
-    async def give_back(self, tokens: int, has_started: bool = True) -> None:
+    async def release(self, tokens: int, has_started: bool = True) -> None:
         """Give it back, once."""
         if self._is_taken:
             self._is_taken = False
-            await self._limits.settle(self._attempt, tokens, has_started)
+            await self._limits.release(self._attempt, tokens, has_started)
 
 
-class Generation:
+class AnswerRun:
     """One answer while its owner, this process, makes it."""
 
-    def __init__(self, case: StreamAnswer, send: Send, user_message_id: str, place: Place, ends_at: float) -> None:
+    def __init__(
+        self, case: StreamAnswer, send: SendMessage, user_message_id: str, place: Admission, ends_at: float
+    ) -> None:
         self._case, self._send, self._place = case, send, place
         self._began = time.monotonic()
         self._owner_token = secrets.token_hex(16)
-        identity = Identity(send.chat_id, new_id(), user_message_id, send.session_id, case.ai.model)
+        identity = AnswerIds(send.chat_id, new_id(), user_message_id, send.session_id, case.ai.model)
         self.answer = Answer(identity)
-        self._opened: Opened = Opened(None)
-        self._turns: list[Turn] = []
+        self._opened: Started = Started(None)
+        self._turns: list[ChatMessage] = []
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
         self._stopped: Status | None = None
@@ -216,20 +222,20 @@ class Generation:
         self._ends_at = ends_at
         self._stops_at = ends_at - case.budget.margin(send.seconds_left)
         self._size = 0
-        self._line: LiveAnswer = case.live.attach(self.answer, self._owner_token, send.user_id, self.cancel)
+        self._line: AnswerLease = case.live.claim(self.answer, self._owner_token, send.user_id, self.cancel)
 
-    async def open(self) -> Repeated | Busy | None:
+    async def open(self) -> AlreadyAnswered | SessionBusy | None:
         """Store the message and the answer's row; None when the answer is ours, else what stands in its way."""
         send, case, now = self._send, self._case, self._case.now()
         deadline_at = now + timedelta(seconds=self._ends_at - asyncio.get_running_loop().time())
-        opening = Opening(self.answer.identity, send.user_id, send.content, self._owner_token, now, deadline_at)
-        found: Opened | Repeated | Busy | None = None
+        opening = NewAnswer(self.answer.identity, send.user_id, send.content, self._owner_token, now, deadline_at)
+        found: Started | AlreadyAnswered | SessionBusy | None = None
         try:
             found = await case.chats.open_answer(opening, case.budget.context_tokens * BYTES_PER_TOKEN)
         finally:
-            if not isinstance(found, Opened):
+            if not isinstance(found, Started):
                 await self._line.close()
-        if not isinstance(found, Opened):
+        if not isinstance(found, Started):
             return found
         self._opened = found
         return None
@@ -241,7 +247,7 @@ class Generation:
     async def run(self, deliver: Deliver) -> None:
         """Generate, store, and deliver everything; returns when nothing of the answer runs any more."""
         who = self.answer.identity
-        with tracing(chatId=who.chat_id, messageId=who.message_id):
+        with bind(chatId=who.chat_id, messageId=who.message_id):
             await self._run(deliver)
 
     async def _run(self, deliver: Deliver) -> None:
@@ -250,7 +256,7 @@ class Generation:
         try:
             ending = await self._generate()
         except asyncio.CancelledError:
-            await self._conclude(Ending(Status.INTERRUPTED, None, FailureCode.INTERRUPTED))
+            await self._conclude(Outcome(Status.INTERRUPTED, None, FailureCode.INTERRUPTED))
             raise
         else:
             await self._conclude(ending)
@@ -266,9 +272,9 @@ class Generation:
             try:
                 await self._line.close()
             finally:
-                await self._place.give_back(self._tokens_used())
+                await self._place.release(self._tokens_used())
 
-    async def _generate(self) -> Ending:
+    async def _generate(self) -> Outcome:
         self._emit([self.answer.begin()])
         before = self._milliseconds()
         if await self._line.register(self._opened.is_first):
@@ -278,7 +284,7 @@ class Generation:
             return self._stop_ending()
         return await self._listen()
 
-    async def _listen(self) -> Ending:
+    async def _listen(self) -> Outcome:
         opened, budget = self._opened, self._case.budget
         try:
             self._turns = fit(opened.system_prompt, opened.history, self._send.content, budget.context_tokens)
@@ -291,27 +297,27 @@ class Generation:
         except AnswerFailed as failure:
             log.warning("the AI failed", extra={"code": failure.code, "detail": failure.detail})
             failure.__traceback__ = None  # its frames hold it and the conversation, in a knot for the garbage collector
-            return Ending(Status.FAILED, None, failure.code)
+            return Outcome(Status.FAILED, None, failure.code)
         except Exception:
             # The answer must end, and be stored, whatever went wrong; the fault is ours and is logged.
             log.exception("an answer failed")
-            return Ending(Status.FAILED, None, FailureCode.INTERNAL_ERROR)
+            return Outcome(Status.FAILED, None, FailureCode.INTERNAL_ERROR)
         finally:
             self._scope = None
-        return Ending(Status.COMPLETED, self._finish_reason)
+        return Outcome(Status.COMPLETED, self._finish_reason)
 
-    def _take(self, batch: Sequence[Piece]) -> None:
+    def _take(self, batch: Sequence[StreamPart]) -> None:
         events: list[Event] = []
         is_first = not self.answer.characters
         for piece in batch:
-            if isinstance(piece, Text):
+            if isinstance(piece, TextDelta):
                 self._size += len(piece.text)
-                events.append(self.answer.say(piece.text))
-            elif isinstance(piece, Reasoning):
+                events.append(self.answer.append_text(piece.text))
+            elif isinstance(piece, ReasoningDelta):
                 self._size += len(piece.text)
-                events.append(self.answer.reason(piece.text))
-            elif isinstance(piece, Sources):
-                if event := self.answer.cite(piece.sources):
+                events.append(self.answer.append_reasoning(piece.text))
+            elif isinstance(piece, SourcesAdded):
+                if event := self.answer.add_sources(piece.sources):
                     events.append(event)
             elif isinstance(piece, Finish):
                 self._finish_reason = piece.reason
@@ -362,17 +368,17 @@ class Generation:
         if self._scope is not None and not self._scope.expired():  # message and polled key both tell of a cancel
             self._scope.reschedule(0)
 
-    def _stop_ending(self) -> Ending:
+    def _stop_ending(self) -> Outcome:
         if self._stopped is Status.CANCELLED:
-            return Ending(Status.CANCELLED)
+            return Outcome(Status.CANCELLED)
         if self._stopped is Status.INTERRUPTED:
-            return Ending(Status.INTERRUPTED, None, FailureCode.INTERRUPTED)
-        return Ending(Status.TIMEOUT, None, FailureCode.DEADLINE)
+            return Outcome(Status.INTERRUPTED, None, FailureCode.INTERRUPTED)
+        return Outcome(Status.TIMEOUT, None, FailureCode.DEADLINE)
 
-    async def _conclude(self, ending: Ending) -> None:
+    async def _conclude(self, ending: Outcome) -> None:
         answer = self.answer
         usage = self._usage or self._estimated_usage()
-        final = FinalRecord(ending, answer.text, answer.reasoning, answer.sources, usage, self._case.now())
+        final = FinalAnswer(ending, answer.text, answer.reasoning, answer.sources, usage, self._case.now())
         is_saved, theirs = await self._store(final)
         if theirs is not None:
             self._deliver([start_afresh(theirs)], True)
@@ -380,11 +386,11 @@ class Generation:
         else:
             last = answer.end(ending, usage, is_saved)
             # Begun together, they share a round trip.
-            await asyncio.gather(self._line.conclude(), self._place.give_back(self._tokens_used()))
+            await asyncio.gather(self._line.release(), self._place.release(self._tokens_used()))
             self._emit(last)
         self._tell(self._case.journal.ended, self._milliseconds())
 
-    async def _store(self, final: FinalRecord) -> tuple[bool, StoredAnswer | None]:
+    async def _store(self, final: FinalAnswer) -> tuple[bool, StoredAnswer | None]:
         """Return whether MySQL has it; and, if someone else ended this answer first, what is stored instead."""
         loop = asyncio.get_running_loop()
         until = self._store_until(loop.time())
@@ -402,21 +408,21 @@ class Generation:
             except Exception:
                 log.exception("an end was not stored")  # whatever it was, the client is told how the answer ended
                 break
-        is_parked = await self._line.park(final)
+        is_parked = await self._line.stash_final(final)
         self._case.journal.fallback("final_parked" if is_parked else "final_lost", self.answer.identity.message_id)
         return False, None
 
     def _store_until(self, now: float) -> float:
         return min(now + self._case.budget.store_seconds, max(self._ends_at - 0.5, now + 0.5))
 
-    async def _try_to_store(self, final: FinalRecord) -> tuple[bool, StoredAnswer | None]:
+    async def _try_to_store(self, final: FinalAnswer) -> tuple[bool, StoredAnswer | None]:
         who, chats = self.answer.identity, self._case.chats
         if await chats.finish(who.chat_id, who.message_id, self._owner_token, final):
             return True, None
         stored = await chats.find_answer(who.chat_id, who.message_id)
         if stored is None or stored.is_active:
             raise StorageUnavailable
-        is_the_same = (stored.status, stored.text) == (final.ending.status, final.text)
+        is_the_same = (stored.status, stored.text) == (final.outcome.status, final.text)
         return True, None if is_the_same else stored
 
     def _tell(self, line: Callable[[Answer, str, float], None], milliseconds: float) -> None:

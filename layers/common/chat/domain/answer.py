@@ -1,6 +1,6 @@
 """The state machine of one answer: what has been said, in order and numbered, and how it ended. Pure.
 
-    state       begin       say, reason, cite     end
+    state       begin       append_*, add_*       end
     new         streaming   -                     -
     streaming   -           streaming             ended
     ended       -           -                     -
@@ -16,7 +16,7 @@ from json.encoder import encode_basestring
 from typing import NamedTuple, overload
 
 from chat.domain.errors import FAILURES, FailureCode
-from chat.domain.model import Ending, Identity, Source, Status, Usage
+from chat.domain.model import AnswerIds, Outcome, Source, Status, Usage
 
 DELTA = ""
 """The name of text events: they carry no `event:` field, so that a plain `onmessage` receives exactly the text."""
@@ -95,11 +95,11 @@ class Events(Sequence[Event]):
 class Answer:
     """One answer while it is generated, or rebuilt from its log. Its events are its only history."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: AnswerIds) -> None:
         self.identity = identity
         self.events = Events()
         self.sources: list[Source] = []
-        self.ending: Ending | None = None
+        self.outcome: Outcome | None = None
         self.usage: Usage | None = None
         self.characters = 0
         self._text: list[str] = []
@@ -137,7 +137,7 @@ class Answer:
             ),
         )
 
-    def say(self, delta: str) -> Event:
+    def append_text(self, delta: str) -> Event:
         """Add text."""
         self._step("streaming", "streaming")
         self._text.append(delta)
@@ -146,13 +146,13 @@ class Answer:
         self.characters += len(delta)
         return self.events.add(DELTA, '{"delta":' + encode_basestring(delta) + "}")
 
-    def reason(self, delta: str) -> Event:
+    def append_reasoning(self, delta: str) -> Event:
         """Add reasoning."""
         self._step("streaming", "streaming")
         self._reasoning.append(delta)
         return self.events.add("reasoning", '{"delta":' + encode_basestring(delta) + "}")
 
-    def cite(self, sources: Sequence[Source]) -> Event | None:
+    def add_sources(self, sources: Sequence[Source]) -> Event | None:
         """Add those sources whose URL is new; None when none is."""
         self._step("streaming", "streaming")
         known = {source.url for source in self.sources}
@@ -166,20 +166,20 @@ class Answer:
         self.sources.extend(new)
         return self.events.add("sources", to_json({"sources": [{"title": s.title, "url": s.url} for s in new]}))
 
-    def end(self, ending: Ending, usage: Usage, is_saved: bool = True) -> list[Event]:
+    def end(self, outcome: Outcome, usage: Usage, is_saved: bool = True) -> list[Event]:
         """Make the last events: `failure` where there is one, then `done`."""
         self._step("streaming", "ended")
-        self.ending, self.usage = ending, usage
+        self.outcome, self.usage = outcome, usage
         events = []
-        if ending.error_code is not None:
-            code = FailureCode(ending.error_code)
+        if outcome.error_code is not None:
+            code = FailureCode(outcome.error_code)
             message, retryable = FAILURES[code]
             events.append(
                 self.events.add("failure", to_json({"code": code, "message": message, "retryable": retryable}))
             )
         done: dict[str, object] = {
-            "status": ending.status,
-            "finishReason": ending.finish_reason,
+            "status": outcome.status,
+            "finishReason": outcome.finish_reason,
             "messageId": self.identity.message_id,
             "usage": {
                 "inputTokens": usage.input_tokens,

@@ -87,7 +87,7 @@ class Chat:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ChatMessage:
     """One message as the AI receives it."""
 
     role: str
@@ -95,7 +95,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class QuestionAnswer:
     """A user's message and the text that answered it."""
 
     question: str
@@ -103,7 +103,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class AnswerIds:
     """What names one answer wherever it appears."""
 
     chat_id: str
@@ -114,7 +114,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Outcome:
     """How an answer ended; written once."""
 
     status: Status
@@ -123,10 +123,10 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class FinalRecord:
+class FinalAnswer:
     """Everything that the end of an answer writes to MySQL, or parks in Redis when MySQL is away."""
 
-    ending: Ending
+    outcome: Outcome
     text: str
     reasoning: str
     sources: Sequence[Source]
@@ -138,7 +138,7 @@ class FinalRecord:
 class StoredAnswer:
     """An answer as MySQL knows it. While `streaming`, `text` is the last checkpoint."""
 
-    identity: Identity
+    identity: AnswerIds
     status: Status
     text: str
     reasoning: str
@@ -158,10 +158,10 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class NewAnswer:
     """What the start of an answer writes to MySQL in one transaction."""
 
-    identity: Identity
+    identity: AnswerIds
     user_id: str
     content: str
     owner_token: str
@@ -170,27 +170,27 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Started:
     """The answer's row is stored and this process owns it.
 
     `is_first` is False for a retry of a message that was stored before.
     """
 
     system_prompt: str | None
-    history: Sequence[Exchange] = field(default_factory=tuple)
+    history: Sequence[QuestionAnswer] = field(default_factory=tuple)
     """Earlier answered messages, oldest first."""
     is_first: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Repeated:
+class AlreadyAnswered:
     """The user message was sent before with the same content, and this is its answer."""
 
     answer: StoredAnswer
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
+class SessionBusy:
     """This session already has an active answer in this chat."""
 
     answer: StoredAnswer

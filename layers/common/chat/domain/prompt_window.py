@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chat.domain.model import Exchange, Turn
+from chat.domain.model import ChatMessage, QuestionAnswer
 
 BYTES_PER_TOKEN = 3
 """A cautious average over UTF-8: English has about 4 bytes a token, Hangul about 3. Tokenizers differ by model, and
@@ -18,22 +18,24 @@ def estimate_tokens(text: str) -> int:
     return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
-def estimate_input(turns: Sequence[Turn]) -> int:
+def estimate_input(turns: Sequence[ChatMessage]) -> int:
     """Return about how many tokens the AI will count for `turns`."""
     return sum(TOKENS_PER_TURN + estimate_tokens(turn.content) for turn in turns)
 
 
-def fit(system_prompt: str | None, history: Sequence[Exchange], content: str, budget_tokens: int) -> list[Turn]:
+def fit(
+    system_prompt: str | None, history: Sequence[QuestionAnswer], content: str, budget_tokens: int
+) -> list[ChatMessage]:
     """Return the system prompt, as many of the latest exchanges as fit the budget, and the new message.
 
     The history is given oldest first. System prompt and new message are sent even if they alone exceed the budget.
     """
-    first = [Turn("system", system_prompt)] if system_prompt else []
-    last = Turn("user", content)
+    first = [ChatMessage("system", system_prompt)] if system_prompt else []
+    last = ChatMessage("user", content)
     left = budget_tokens - estimate_input([*first, last])
-    chosen: list[Turn] = []
+    chosen: list[ChatMessage] = []
     for exchange in reversed(history):
-        pair = [Turn("user", exchange.question), Turn("assistant", exchange.answer)]
+        pair = [ChatMessage("user", exchange.question), ChatMessage("assistant", exchange.answer)]
         left -= estimate_input(pair)
         if left < 0:
             break

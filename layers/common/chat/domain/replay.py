@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from chat.domain.answer import DELTA, Answer, Event, default_error_code
-from chat.domain.model import Ending, Source, StoredAnswer, Usage
+from chat.domain.model import Outcome, Source, StoredAnswer, Usage
 
 PIECE_CHARACTERS = 8192
 """How much text one event of a replay carries at most."""
@@ -17,19 +17,19 @@ def replay(stored: StoredAnswer) -> list[Event]:
     """Return the events of an answer that has ended, from `start` to `done`."""
     answer = Answer(stored.identity)
     events = [answer.begin()]
-    events += [answer.reason(piece) for piece in _pieces(stored.reasoning)]
-    events += [answer.say(piece) for piece in _pieces(stored.text)]
-    if sources := answer.cite(stored.sources):
+    events += [answer.append_reasoning(piece) for piece in _pieces(stored.reasoning)]
+    events += [answer.append_text(piece) for piece in _pieces(stored.text)]
+    if sources := answer.add_sources(stored.sources):
         events.append(sources)
     error_code = stored.error_code or default_error_code(stored.status)
-    ending = Ending(stored.status, stored.finish_reason, error_code)
-    return events + answer.end(ending, stored.usage or Usage(0, 0, estimated=True))
+    outcome = Outcome(stored.status, stored.finish_reason, error_code)
+    return events + answer.end(outcome, stored.usage or Usage(0, 0, estimated=True))
 
 
 def last_events(stored: StoredAnswer, following: int) -> list[Event]:
     """Return only how the answer ended; a `failure` gets the number `following`."""
-    ending = [event for event in replay(stored) if event.name in ("failure", "done")]
-    return [event._replace(number=following) if event.number else event for event in ending]
+    outcome = [event for event in replay(stored) if event.name in ("failure", "done")]
+    return [event._replace(number=following) if event.number else event for event in outcome]
 
 
 def growth(stored: StoredAnswer, text: str, reasoning: str) -> list[Event]:
@@ -38,7 +38,9 @@ def growth(stored: StoredAnswer, text: str, reasoning: str) -> list[Event]:
     answer.begin()
     thought = stored.reasoning[len(reasoning) :] if stored.reasoning.startswith(reasoning) else ""
     said = stored.text[len(text) :] if stored.text.startswith(text) else ""
-    return [answer.reason(piece) for piece in _pieces(thought)] + [answer.say(piece) for piece in _pieces(said)]
+    return [answer.append_reasoning(piece) for piece in _pieces(thought)] + [
+        answer.append_text(piece) for piece in _pieces(said)
+    ]
 
 
 def start_afresh(stored: StoredAnswer) -> Event:

@@ -11,12 +11,12 @@ from starlette.types import Receive, Scope, Send
 
 from chat.application.stream_answer import Deliver
 from chat.http.sse import HEADERS
-from chat.http.sse_writer import Outlet
+from chat.http.sse_writer import SseWriter
 
 Run = Callable[[Deliver], Awaitable[None]]
 
 
-class EventStream(Response):
+class EventStreamResponse(Response):
     """Runs `run` and streams what it delivers; ends when both the work and the client are done.
 
     Work that `must_finish` goes on when the client has gone, and the response waits for it: nothing outlives it. Other
@@ -29,7 +29,7 @@ class EventStream(Response):
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._run = run
-        self._outlet = Outlet(message_id, heartbeat_seconds)
+        self._outlet = SseWriter(message_id, heartbeat_seconds)
         self._must_finish = must_finish
         self._seconds = seconds
 

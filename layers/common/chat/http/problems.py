@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 
 from chat.domain.errors import ChatError, MethodNotAllowed, NotFound, PayloadTooLarge
 from chat.domain.model import new_id
-from chat.log_context import tracing
+from chat.log_context import bind
 from chat.safe_errors import describe
 
 MEDIA_TYPE = "application/problem+json"
@@ -107,7 +107,7 @@ class UnknownErrors:
             await send(message)
 
         try:
-            with tracing(requestId=request_id(scope)):
+            with bind(requestId=request_id(scope)):
                 await self._app(scope, receive, watch)
         # The last boundary before the platform: whatever is left must become a response.
         except Exception as error:

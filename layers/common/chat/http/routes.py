@@ -14,14 +14,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
-from chat.application.cancel_answer import CancelAnswer, Cancelled, Cancelling, Outcome, Target
+from chat.application.cancel_answer import CancelAnswer, Cancelled, Cancelling, CancelResult, CancelTarget
 from chat.application.create_chat import CreateChat
-from chat.application.follow_answer import FollowAnswer, Following, Wanted
-from chat.application.stream_answer import Generation, Send, StreamAnswer
+from chat.application.follow_answer import FollowAnswer, Following, FollowRequest
+from chat.application.stream_answer import AnswerRun, SendMessage, StreamAnswer
 from chat.domain.errors import InvalidRequest
 from chat.domain.model import StoredAnswer
 from chat.http.auth.identity import TokenVerifier, identify_caller, identify_canceller, identify_user
-from chat.http.event_stream import EventStream
+from chat.http.event_stream import EventStreamResponse
 from chat.http.health import Health
 from chat.http.json_body import content_field, read_json, text_field, uuid_field
 from chat.http.problems import UnknownErrors, exception_handlers
@@ -41,7 +41,7 @@ FOLLOWER_MARGIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class HttpDeps:
     """What every function's routes need."""
 
     settings: Settings
@@ -49,7 +49,7 @@ class Service:
     health: Health
 
 
-def application(service: Service, routes: Sequence[Route], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+def application(service: HttpDeps, routes: Sequence[Route], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """Return an ASGI application of `routes` and `/health`, with problem documents for all errors."""
     app = Starlette(
         routes=[*routes, _route("/health", health_endpoint(service.health), "GET")],
@@ -71,7 +71,7 @@ def health_endpoint(health: Health) -> Endpoint:
     return endpoint
 
 
-def create_routes(service: Service, create: CreateChat) -> list[Route]:
+def create_routes(service: HttpDeps, create: CreateChat) -> list[Route]:
     """Return the routes of create_chat."""
     settings = service.settings
 
@@ -88,7 +88,7 @@ def create_routes(service: Service, create: CreateChat) -> list[Route]:
     return [_route("/api/chat/create", endpoint, "POST")]
 
 
-def stream_routes(service: Service, stream: StreamAnswer, follow: FollowAnswer) -> list[Route]:
+def stream_routes(service: HttpDeps, stream: StreamAnswer, follow: FollowAnswer) -> list[Route]:
     """Return the routes of stream_chat."""
     settings = service.settings
 
@@ -100,7 +100,7 @@ def stream_routes(service: Service, stream: StreamAnswer, follow: FollowAnswer) 
             return await resume(request, chat_id, caller.user_id, caller.session_id, last)
         body = await read_json(request, settings.max_body_bytes)
         content = content_field(body, settings.max_content_chars)
-        message = Send(
+        message = SendMessage(
             *(chat_id, caller.user_id, caller.session_id, content, uuid_field(body, "userMessageId")),
             seconds_left=seconds_left(request),
         )
@@ -121,19 +121,19 @@ def stream_routes(service: Service, stream: StreamAnswer, follow: FollowAnswer) 
             return Response(status_code=204)
         return watch(request, following)
 
-    def generate(generation: Generation) -> Response:
+    def generate(generation: AnswerRun) -> Response:
         message_id = generation.answer.identity.message_id
-        return EventStream(generation.run, message_id, settings.heartbeat_seconds, must_finish=True)
+        return EventStreamResponse(generation.run, message_id, settings.heartbeat_seconds, must_finish=True)
 
     def watch(request: Request, following: Following) -> Response:
         seconds = max(seconds_left(request) - FOLLOWER_MARGIN_SECONDS, FOLLOWER_MARGIN_SECONDS)
-        return EventStream(following.run, following.message_id, settings.heartbeat_seconds, False, seconds)
+        return EventStreamResponse(following.run, following.message_id, settings.heartbeat_seconds, False, seconds)
 
     path = "/api/chat/{chatId}/stream"
     return [_route(path, send, "POST"), _route(path, watch_or_resume, "GET")]
 
 
-def cancel_routes(service: Service, cancel: CancelAnswer) -> list[Route]:
+def cancel_routes(service: HttpDeps, cancel: CancelAnswer) -> list[Route]:
     """Return the routes of cancel_stream."""
     settings = service.settings
 
@@ -141,7 +141,7 @@ def cancel_routes(service: Service, cancel: CancelAnswer) -> list[Route]:
         caller = await identify_canceller(request, service.tokens)
         chat_id = path_uuid(request)
         body = await read_json(request, settings.max_body_bytes, may_be_empty=True)
-        target = Target(uuid_field(body, "messageId"), uuid_field(body, "userMessageId"))
+        target = CancelTarget(uuid_field(body, "messageId"), uuid_field(body, "userMessageId"))
         if target.message_id and target.user_message_id:
             raise InvalidRequest("Send messageId or userMessageId, not both.")
         return JSONResponse(describe(await cancel(chat_id, caller.user_id, caller.session_id, target)))
@@ -156,7 +156,7 @@ def _route(path: str, endpoint: Endpoint, method: str) -> Route:
     return route
 
 
-def describe(outcome: Outcome) -> dict[str, object]:
+def describe(outcome: CancelResult) -> dict[str, object]:
     """Return what a client is told of a cancel."""
     if isinstance(outcome, Cancelled):
         answer = outcome.answer
@@ -191,11 +191,11 @@ def seconds_left(request: Request) -> float:
     return max(float(context.get_remaining_time_in_millis()) / 1000, 0.0)
 
 
-def _wanted(request: Request, last: LastEventId | None) -> Wanted:
+def _wanted(request: Request, last: LastEventId | None) -> FollowRequest:
     if last is not None:
         has_all = last.number == "done"
-        return Wanted(last.message_id, after=None if has_all else int(last.number), has_all=has_all)
+        return FollowRequest(last.message_id, after=None if has_all else int(last.number), has_all=has_all)
     message_id, user_message_id = query_uuid(request, "messageId"), query_uuid(request, "userMessageId")
     if message_id and user_message_id:
         raise InvalidRequest("Send messageId or userMessageId, not both.")
-    return Wanted(message_id, user_message_id)
+    return FollowRequest(message_id, user_message_id)

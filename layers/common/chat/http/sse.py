@@ -22,7 +22,7 @@ HEADERS = {
 }
 
 
-def frame(events: Iterable[Event], message_id: str, with_ids: bool = True) -> bytes:
+def encode_events(events: Iterable[Event], message_id: str, with_ids: bool = True) -> bytes:
     """Encode events one after the other; the last event of an answer always carries its id.
 
     A `start` of number 0 outdates all ids before it and carries `<messageId>:start`: docs/adr/0008.

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from chat.domain.answer import Event
-from chat.http.sse import COMMENT, frame
+from chat.http.sse import COMMENT, encode_events
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Write = Callable[[bytes], bool]
@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 10.0
 """So has one that reads nothing for this long while something waits for it."""
 
 
-class Outlet:
+class SseWriter:
     """Takes events without ever blocking and sends them as fast as the client reads.
 
     An event that comes while nothing waits before it is written where it stands, if the server offers that; all others
@@ -49,7 +49,7 @@ class Outlet:
         """Take `events` for the client."""
         if self.is_abandoned or not events:
             return
-        data = frame(events, self._message_id, with_ids)
+        data = encode_events(events, self._message_id, with_ids)
         if self._is_idle and len(data) <= SEND_BYTES and self._write(data):
             self._ends_at = self._loop.time() + self._heartbeat_seconds
             return

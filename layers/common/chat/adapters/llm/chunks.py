@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, cast
 
-from chat.application.ports import Finish, Piece, Reasoning, Sources, Text
+from chat.application.ports import Finish, ReasoningDelta, SourcesAdded, StreamPart, TextDelta
 from chat.domain.errors import FailureCode
 from chat.domain.model import Source, Usage
 
@@ -41,7 +41,7 @@ class ChunkReader:
         self._addresses: set[str] = set()
         self._usage: Usage | None = None
 
-    def read(self, chunk: dict[str, Any], pieces: list[Piece], message: str = "delta") -> None:
+    def read(self, chunk: dict[str, Any], pieces: list[StreamPart], message: str = "delta") -> None:
         """Append to `pieces` what `chunk` says that is new. `message` names the member of a choice that holds it."""
         choices = chunk.get("choices")
         choice = _NOTHING
@@ -65,19 +65,19 @@ class ChunkReader:
         if usage:
             self._count(usage, pieces)
 
-    def say(self, text: str, pieces: list[Piece]) -> None:
+    def say(self, text: str, pieces: list[StreamPart]) -> None:
         """Append text of the answer, as much of it as can be delivered."""
         if text := self._text.add(text):
-            pieces.append(Text(text))
+            pieces.append(TextDelta(text))
 
-    def flush(self, pieces: list[Piece]) -> None:
+    def flush(self, pieces: list[StreamPart]) -> None:
         """Append what was held back for a second half that can no longer come."""
         if rest := self._reasoning.flush():
-            pieces.append(Reasoning(rest))
+            pieces.append(ReasoningDelta(rest))
         if rest := self._text.flush():
-            pieces.append(Text(rest))
+            pieces.append(TextDelta(rest))
 
-    def _read_delta(self, delta: dict[str, Any], pieces: list[Piece]) -> None:
+    def _read_delta(self, delta: dict[str, Any], pieces: list[StreamPart]) -> None:
         for name in _REASONING:
             reasoning = delta.get(name)
             if reasoning and isinstance(reasoning, str):
@@ -92,7 +92,7 @@ class ChunkReader:
         if "annotations" in delta:
             self._cite([_citation(entry) for entry in _listed(delta, "annotations")], pieces)
 
-    def _read_parts(self, parts: list[Any], pieces: list[Piece]) -> None:
+    def _read_parts(self, parts: list[Any], pieces: list[StreamPart]) -> None:
         for part in parts:
             if not isinstance(part, dict):
                 continue
@@ -104,20 +104,20 @@ class ChunkReader:
                 if said and isinstance(said, str):
                     self._think(said, pieces)
 
-    def _think(self, text: str, pieces: list[Piece]) -> None:
+    def _think(self, text: str, pieces: list[StreamPart]) -> None:
         if text := self._reasoning.add(text):
-            pieces.append(Reasoning(text))
+            pieces.append(ReasoningDelta(text))
 
-    def _cite(self, entries: list[object], pieces: list[Piece]) -> None:
+    def _cite(self, entries: list[object], pieces: list[StreamPart]) -> None:
         new = []
         for source in _sources(entries):
             if source.url not in self._addresses:
                 self._addresses.add(source.url)
                 new.append(source)
         if new:
-            pieces.append(Sources(tuple(new)))
+            pieces.append(SourcesAdded(tuple(new)))
 
-    def _count(self, usage: object, pieces: list[Piece]) -> None:
+    def _count(self, usage: object, pieces: list[StreamPart]) -> None:
         if not isinstance(usage, dict):
             return
         input_tokens, output_tokens = _tokens(usage.get("prompt_tokens")), _tokens(usage.get("completion_tokens"))

@@ -18,9 +18,9 @@ from chat.adapters.llm.idle_timeout import Patience
 from chat.adapters.llm.retries import Sleep
 from chat.adapters.llm.sse_decoder import Parser
 from chat.adapters.llm.transport import LeanTransport
-from chat.application.ports import Piece
+from chat.application.ports import StreamPart
 from chat.domain.errors import AnswerFailed, FailureCode
-from chat.domain.model import Turn
+from chat.domain.model import ChatMessage
 from chat.settings import AISettings
 
 CONNECT_SECONDS = 5.0
@@ -75,7 +75,7 @@ class OpenAI:
         """The model's name as it is asked for."""
         return self._settings.model
 
-    async def answer(self, turns: Sequence[Turn], max_tokens: int) -> AsyncGenerator[Sequence[Piece], None]:
+    async def answer(self, turns: Sequence[ChatMessage], max_tokens: int) -> AsyncGenerator[Sequence[StreamPart], None]:
         """Ask once and yield what arrives, one batch for each read; see `ports.AI`."""
         parser = Parser()
         broken: AnswerFailed | None = None

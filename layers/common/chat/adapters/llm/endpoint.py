@@ -14,7 +14,7 @@ from chat.adapters.llm.idle_timeout import Patience
 from chat.adapters.llm.request import Dialect
 from chat.adapters.llm.retries import Retries, Sleep
 from chat.domain.errors import AnswerFailed, FailureCode
-from chat.domain.model import Turn
+from chat.domain.model import ChatMessage
 from chat.settings import AISettings, Secret
 
 _MOST_COMPLAINT_BYTES = 64 << 10
@@ -38,7 +38,7 @@ class Endpoint:
         base = httpx.URL(settings.base_url)
         self._url = base.copy_with(path=base.path.rstrip("/") + "/chat/completions")
 
-    async def ask(self, turns: Sequence[Turn], max_tokens: int, patience: Patience) -> httpx.Response:
+    async def ask(self, turns: Sequence[ChatMessage], max_tokens: int, patience: Patience) -> httpx.Response:
         """Return a successful response whose body has not been read; to be closed by the caller.
 
         Raises:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from chat.domain.model import Turn
+from chat.domain.model import ChatMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Dialect:
             return replace(self, tokens_option="max_completion_tokens")
         return None
 
-    def encode(self, model: str, turns: Sequence[Turn], max_tokens: int) -> bytes:
+    def encode(self, model: str, turns: Sequence[ChatMessage], max_tokens: int) -> bytes:
         """Return the body of a request for a streamed answer, as JSON in UTF-8."""
         body: dict[str, object] = {
             "model": model,

@@ -12,7 +12,7 @@ import logging
 
 from chat.adapters.llm.chunks import ChunkReader, says_only_text
 from chat.adapters.llm.delta_fast_path import Template, decode
-from chat.application.ports import Piece
+from chat.application.ports import StreamPart
 from chat.domain.errors import AnswerFailed, FailureCode
 
 MOST_EVENT_BYTES = 4 << 20
@@ -58,9 +58,9 @@ class Parser:
         """Why this is no complete answer; before `finish` only what more input cannot change."""
         return None if self._failure is None else AnswerFailed(self._failure)
 
-    def feed(self, data: bytes) -> list[Piece]:
+    def feed(self, data: bytes) -> list[StreamPart]:
         """Take the next bytes and return what they complete."""
-        pieces: list[Piece] = []
+        pieces: list[StreamPart] = []
         if self.is_done:
             return pieces
         if not self._has_begun:
@@ -84,9 +84,9 @@ class Parser:
         self._hold(rest)
         return pieces
 
-    def finish(self) -> list[Piece]:
+    def finish(self) -> list[StreamPart]:
         """Take the end of the body: return what was still held, and settle `failure`."""
-        pieces: list[Piece] = []
+        pieces: list[StreamPart] = []
         rest = b"".join(self._held)
         if not self.is_done and self._is_whole:
             self._take(rest, pieces, "message")
@@ -123,7 +123,7 @@ class Parser:
         self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _take_line(self, line: bytes, pieces: list[Piece]) -> None:
+    def _take_line(self, line: bytes, pieces: list[StreamPart]) -> None:
         if not line:
             self._take_event(pieces)
         elif line.startswith(b"data:"):
@@ -133,7 +133,7 @@ class Parser:
         elif not line.startswith(b":") and line.partition(b":")[0] not in _FIELDS:
             self._skip()
 
-    def _take_event(self, pieces: list[Piece], is_last: bool = False) -> None:
+    def _take_event(self, pieces: list[StreamPart], is_last: bool = False) -> None:
         if not self._data:
             return
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
@@ -141,7 +141,7 @@ class Parser:
         self._size = 0
         self._take(data, pieces, is_cut=is_last)
 
-    def _take(self, data: bytes, pieces: list[Piece], message: str = "delta", is_cut: bool = False) -> None:
+    def _take(self, data: bytes, pieces: list[StreamPart], message: str = "delta", is_cut: bool = False) -> None:
         """Decode one JSON document; `is_cut` when it may lack its end and that is no fault of its own."""
         if text := self._template.text_in(data):
             self._chunks.say(text, pieces)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from chat.adapters.mysql.statements import HISTORY_PAGE
-from chat.domain.model import Exchange, Status
+from chat.domain.model import QuestionAnswer, Status
 
 PAGES = (64, 128, 256, 512, 1024)
 """How many messages are read at once; one page is enough for most chats, and nobody needs more than all of them."""
@@ -13,14 +13,14 @@ PAGES = (64, 128, 256, 512, 1024)
 
 def read_history(
     connection: Connection, chat_id: str, before_seq: int, question_seq: int, enough_bytes: int
-) -> list[Exchange]:
+) -> list[QuestionAnswer]:
     """Return the newest exchanges that come to `enough_bytes` of UTF-8, or all, oldest first.
 
     Their messages come before `question_seq`, their answers before `before_seq`: when a message is sent once more,
     earlier ones may have been answered after it. An exchange is a message and the text of its newest answer that has
     ended and has any.
     """
-    found: list[Exchange] = []
+    found: list[QuestionAnswer] = []
     answers: dict[str, str] = {}
     size = 0
     for page in PAGES:
@@ -32,7 +32,7 @@ def read_history(
                 if status != Status.STREAMING and content:
                     answers.setdefault(reply_to, content)
             elif message_id in answers and seq < question_seq and size < enough_bytes:
-                found.append(Exchange(content, answers.pop(message_id)))
+                found.append(QuestionAnswer(content, answers.pop(message_id)))
                 size += len(found[-1].question.encode()) + len(found[-1].answer.encode())
         if len(rows) < page or size >= enough_bytes:
             break

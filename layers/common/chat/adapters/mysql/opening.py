@@ -25,13 +25,15 @@ from chat.adapters.mysql.statements import (
     TAKEN,
 )
 from chat.domain.errors import ChatNotFound, IdempotencyConflict
-from chat.domain.model import Busy, Exchange, Opened, Opening, Repeated, Status
+from chat.domain.model import AlreadyAnswered, NewAnswer, QuestionAnswer, SessionBusy, Started, Status
 from chat.domain.title import title_from
 
 Loose = Row[*tuple[Any, ...]]
 
 
-def open_answer(connection: Connection, opening: Opening, history_bytes: int) -> Opened | Repeated | Busy:
+def open_answer(
+    connection: Connection, opening: NewAnswer, history_bytes: int
+) -> Started | AlreadyAnswered | SessionBusy:
     """Do what `Chats.open_answer` says; four statements between BEGIN and COMMIT for a new message."""
     try:
         with transaction(connection):
@@ -41,7 +43,7 @@ def open_answer(connection: Connection, opening: Opening, history_bytes: int) ->
         answer = load_answer(connection, ANSWER, values)
         if answer is None:
             raise ChatNotFound from None  # deleted a moment ago
-        return Repeated(answer) if found.is_same_message else Busy(answer)
+        return AlreadyAnswered(answer) if found.is_same_message else SessionBusy(answer)
 
 
 class _InTheWay(Exception):
@@ -53,7 +55,7 @@ class _InTheWay(Exception):
         self.is_same_message = is_same_message
 
 
-def _open(connection: Connection, opening: Opening, history_bytes: int) -> Opened:
+def _open(connection: Connection, opening: NewAnswer, history_bytes: int) -> Started:
     chat = _take(connection, opening)
     seq = question_seq = chat.next_seq - 2
     try:
@@ -65,13 +67,13 @@ def _open(connection: Connection, opening: Opening, history_bytes: int) -> Opene
         connection.execute(GIVE_ONE_BACK, {"b_chat": opening.identity.chat_id})
         connection.execute(INSERT_MESSAGES, opening_rows(opening, seq, is_first=False))
         question_seq = sent_seq
-    history: list[Exchange] = []
+    history: list[QuestionAnswer] = []
     if seq > FIRST_SEQ:
         history = read_history(connection, opening.identity.chat_id, seq, question_seq, history_bytes)
-    return Opened(chat.system_prompt, history, is_first=question_seq == seq)
+    return Started(chat.system_prompt, history, is_first=question_seq == seq)
 
 
-def _take(connection: Connection, opening: Opening) -> Loose:
+def _take(connection: Connection, opening: NewAnswer) -> Loose:
     place = {"b_chat": opening.identity.chat_id, "b_user": opening.user_id}
     change = {"b_now": opening.now, "b_title": title_from(opening.content)}
     if connection.execute(TAKE_SEQ, {**place, **change}).rowcount == 0:
@@ -79,7 +81,7 @@ def _take(connection: Connection, opening: Opening) -> Loose:
     return connection.execute(TAKEN, place).one()
 
 
-def _sent_before(connection: Connection, opening: Opening) -> int | None:
+def _sent_before(connection: Connection, opening: NewAnswer) -> int | None:
     """Return the number of the message if it came before and may be answered anew; None if it never came.
 
     Raises:

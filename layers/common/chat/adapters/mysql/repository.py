@@ -14,10 +14,10 @@ from chat.adapters.mysql.opening import came_before, open_answer
 from chat.adapters.mysql.rows import chat_row, final_values, load_answer, source_rows
 from chat.domain.answer import Answer
 from chat.domain.errors import ChatNotFound, IdempotencyConflict
-from chat.domain.model import Busy, Chat, FinalRecord, Opened, Opening, Repeated, StoredAnswer
+from chat.domain.model import AlreadyAnswered, Chat, FinalAnswer, NewAnswer, SessionBusy, Started, StoredAnswer
 
 
-class SqlChats:
+class SqlChatRepository:
     """Chats and messages in MySQL or SQLite; one for each process."""
 
     def __init__(self, engine: Engine) -> None:
@@ -35,7 +35,7 @@ class SqlChats:
         if await self._database.run(lambda connection: connection.execute(sql.OWN_CHAT, values).first()) is None:
             raise ChatNotFound
 
-    async def open_answer(self, opening: Opening, history_bytes: int) -> Opened | Repeated | Busy:
+    async def open_answer(self, opening: NewAnswer, history_bytes: int) -> Started | AlreadyAnswered | SessionBusy:
         return await self._database.run(lambda connection: open_answer(connection, opening, history_bytes))
 
     async def find_answer(self, chat_id: str, message_id: str) -> StoredAnswer | None:
@@ -76,7 +76,7 @@ class SqlChats:
         chat_id: str,
         message_id: str,
         owner_token: str,
-        final: FinalRecord,
+        final: FinalAnswer,
         if_seen_at: datetime | None = None,
     ) -> bool:
         statement = sql.CHANGE_OWN

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select
 
 from chat.adapters.mysql.statements import SOURCES
-from chat.domain.model import Chat, FinalRecord, Identity, Opening, Source, Status, StoredAnswer, Usage
+from chat.domain.model import AnswerIds, Chat, FinalAnswer, NewAnswer, Source, Status, StoredAnswer, Usage
 
 FIRST_SEQ = 1
 REASON_CHARACTERS = 64
@@ -35,7 +35,7 @@ def _stored_answer(row: RowMapping, sources: Sequence[Source]) -> StoredAnswer:
     if row["output_tokens"] is not None:
         usage = Usage(row["input_tokens"], row["output_tokens"], bool(row["usage_estimated"]))
     return StoredAnswer(
-        Identity(row["chat_id"], row["id"], row["reply_to"], row["session_id"], row["model"]),
+        AnswerIds(row["chat_id"], row["id"], row["reply_to"], row["session_id"], row["model"]),
         Status(row["status"]),
         row["content"],
         row["reasoning"] or "",
@@ -66,7 +66,7 @@ def chat_row(chat: Chat, key: str | None, digest: str | None) -> dict[str, Any]:
     }
 
 
-def opening_rows(opening: Opening, seq: int, is_first: bool) -> list[dict[str, Any]]:
+def opening_rows(opening: NewAnswer, seq: int, is_first: bool) -> list[dict[str, Any]]:
     """Return the rows that begin an answer: the user's message unless it is stored already, and the answer's."""
     who = opening.identity
     common = {"chat_id": who.chat_id, "session_id": who.session_id, "created_at": opening.now}
@@ -97,12 +97,12 @@ def opening_rows(opening: Opening, seq: int, is_first: bool) -> list[dict[str, A
     return [question, answer] if is_first else [answer]
 
 
-def final_values(final: FinalRecord) -> dict[str, Any]:
+def final_values(final: FinalAnswer) -> dict[str, Any]:
     """Return the columns that the end of an answer sets."""
     return {
-        "status": final.ending.status,
-        "finish_reason": final.ending.finish_reason and _storable(final.ending.finish_reason, REASON_CHARACTERS),
-        "error_code": final.ending.error_code,
+        "status": final.outcome.status,
+        "finish_reason": final.outcome.finish_reason and _storable(final.outcome.finish_reason, REASON_CHARACTERS),
+        "error_code": final.outcome.error_code,
         "content": final.text,
         "reasoning": final.reasoning or None,
         "input_tokens": min(final.usage.input_tokens, MOST_TOKENS),

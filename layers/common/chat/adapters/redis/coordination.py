@@ -13,10 +13,10 @@ from chat.adapters.redis.connection import Command, Open, RedisAway, Refusal
 from chat.adapters.redis.flush_loop import Beat
 from chat.adapters.redis.pipelined_client import Pipe
 from chat.adapters.redis.subscription import Subscription
-from chat.application.ports import LogPage, Vitals
+from chat.application.ports import LogPage, OwnerStatus
 from chat.domain.answer import Answer, to_json
 from chat.domain.errors import StorageUnavailable
-from chat.domain.model import FinalRecord
+from chat.domain.model import FinalAnswer
 
 LEASE_SECONDS = 15
 LEASE_REFRESH_SECONDS = 5.0
@@ -59,8 +59,8 @@ class RedisLive:
         await self.subscription.close()
         await self.pipe.close()
 
-    def attach(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]) -> RedisLiveAnswer:
-        return RedisLiveAnswer(self, answer, owner_token, user_id, on_cancel)
+    def claim(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]) -> RedisAnswerLease:
+        return RedisAnswerLease(self, answer, owner_token, user_id, on_cancel)
 
     async def request_cancel(self, chat_id: str, message_id: str, by_session: str) -> None:
         key = keys.cancel(chat_id, message_id)
@@ -69,16 +69,16 @@ class RedisLive:
             kept, _ = await self.pipe.run(("SET", key, note, "EX", self.kept_seconds), ("PUBLISH", key, note))
             _must_be_kept(kept)
 
-    async def leave_intent(self, chat_id: str, user_message_id: str, by_session: str) -> None:
+    async def put_pending_cancel(self, chat_id: str, user_message_id: str, by_session: str) -> None:
         key = keys.intent(chat_id, user_message_id)
         with _needed():
             (kept,) = await self.pipe.run(("SET", key, _note(by_session), "EX", INTENT_SECONDS))
             _must_be_kept(kept)
 
-    async def withdraw_intent(self, chat_id: str, user_message_id: str) -> None:
+    async def delete_pending_cancel(self, chat_id: str, user_message_id: str) -> None:
         await self._forget(keys.intent(chat_id, user_message_id))
 
-    async def forget_parked(self, chat_id: str, message_id: str) -> None:
+    async def delete_stashed_final(self, chat_id: str, message_id: str) -> None:
         await self._forget(keys.final(chat_id, message_id))
 
     async def read_log(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
@@ -88,7 +88,7 @@ class RedisLive:
                 raise RedisAway("the log cannot be read")
             return event_log.page(entries, exists, after)
 
-    async def vitals(self, chat_id: str, message_id: str) -> Vitals | None:
+    async def owner_status(self, chat_id: str, message_id: str) -> OwnerStatus | None:
         try:
             lease, parked = await self.pipe.run(
                 ("GET", keys.lease(chat_id, message_id)), ("GET", keys.final(chat_id, message_id))
@@ -97,7 +97,7 @@ class RedisLive:
             return None
         if isinstance(lease, Refusal) or isinstance(parked, Refusal):
             return None
-        return Vitals(lease is not None, final_records.load(parked) if parked else None)
+        return OwnerStatus(lease is not None, final_records.load(parked) if parked else None)
 
     async def count_active(self) -> int | None:
         try:
@@ -126,7 +126,7 @@ class RedisLive:
             await self.pipe.run(("DEL", key))
 
 
-class RedisLiveAnswer:
+class RedisAnswerLease:
     """The line of one running answer; takes part in the beat from `register` to `conclude`."""
 
     def __init__(
@@ -192,7 +192,7 @@ class RedisLiveAnswer:
         for take, reply in zip(self._due, replies, strict=True):
             take(reply)
 
-    async def conclude(self) -> None:
+    async def release(self) -> None:
         self._live.beat.drop(self)
         who = self._answer.identity
         commands = [command for command, _ in self._append_commands(len(self._answer.events))]
@@ -206,7 +206,7 @@ class RedisLiveAnswer:
         except RedisAway:
             pass  # followers look at MySQL
 
-    async def park(self, final: FinalRecord) -> bool:
+    async def stash_final(self, final: FinalAnswer) -> bool:
         key = keys.final(self._chat_id, self._message_id)
         try:
             (kept,) = await self._live.pipe.run(("SET", key, final_records.dump(final), "EX", self._live.kept_seconds))

@@ -6,17 +6,17 @@ import json
 from datetime import datetime
 
 from chat.domain.answer import to_json
-from chat.domain.model import Ending, FinalRecord, Source, Status, Usage
+from chat.domain.model import FinalAnswer, Outcome, Source, Status, Usage
 
 
-def dump(final: FinalRecord) -> str:
+def dump(final: FinalAnswer) -> str:
     """Return the record as JSON on one line."""
-    ending, usage = final.ending, final.usage
+    outcome, usage = final.outcome, final.usage
     return to_json(
         {
-            "status": ending.status,
-            "finishReason": ending.finish_reason,
-            "errorCode": ending.error_code,
+            "status": outcome.status,
+            "finishReason": outcome.finish_reason,
+            "errorCode": outcome.error_code,
             "text": final.text,
             "reasoning": final.reasoning,
             "sources": [[source.title, source.url] for source in final.sources],
@@ -26,11 +26,11 @@ def dump(final: FinalRecord) -> str:
     )
 
 
-def load(text: str | bytes) -> FinalRecord:
+def load(text: str | bytes) -> FinalAnswer:
     """Read what `dump` wrote."""
     record = json.loads(text)
-    return FinalRecord(
-        Ending(Status(record["status"]), record["finishReason"], record["errorCode"]),
+    return FinalAnswer(
+        Outcome(Status(record["status"]), record["finishReason"], record["errorCode"]),
         record["text"],
         record["reasoning"],
         [Source(title, url) for title, url in record["sources"]],

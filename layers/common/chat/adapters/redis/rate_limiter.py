@@ -11,7 +11,7 @@ from chat.adapters.redis import keys
 from chat.adapters.redis.connection import Command, RedisAway, Refusal, Replies
 from chat.adapters.redis.flush_loop import Beat
 from chat.adapters.redis.pipelined_client import Pipe
-from chat.application.ports import Attempt
+from chat.application.ports import AdmissionRequest
 from chat.domain.errors import RateLimited
 from chat.settings import LimitSettings
 
@@ -91,7 +91,7 @@ REASONS = {
 }
 
 
-class RedisLimits:
+class RedisRateLimiter:
     """Counts attempts; those at one message take one place together.
 
     The scripts read the server's clock, so that processes need not agree on the time. With Redis away, or out of
@@ -112,12 +112,12 @@ class RedisLimits:
         self._on_away = on_away
         self._place_seconds = place_seconds
         self._is_on = bool(settings.active_answers or settings.messages_per_minute or settings.tokens_per_day)
-        self._prolong_at: dict[Attempt, float] = {}
+        self._prolong_at: dict[AdmissionRequest, float] = {}
         """When the places that are held are to be prolonged, in the event loop's seconds."""
         self._owed: deque[Command] = deque(maxlen=MOST_OWED)
         self._is_refused = False
 
-    async def admit(self, attempt: Attempt, tokens: int) -> None:
+    async def acquire(self, attempt: AdmissionRequest, tokens: int) -> None:
         if not self._is_on:
             return
         if self._pipe.is_away:  # nothing is asked, so nothing is owed
@@ -142,7 +142,7 @@ class RedisLimits:
             limit = reply[0].decode()
             raise RateLimited(REASONS[limit], int(reply[1]), limit)
 
-    async def settle(self, attempt: Attempt, tokens: int, has_started: bool) -> None:
+    async def release(self, attempt: AdmissionRequest, tokens: int, has_started: bool) -> None:
         if self._prolong_at.pop(attempt, None) is None:
             return
         self._owed.append(("EVAL", SETTLE, 3, *_keys(attempt), _name(attempt), tokens, int(has_started)))
@@ -162,7 +162,7 @@ class RedisLimits:
     def heard(self, replies: Sequence[object]) -> None:
         """Nothing depends on it."""
 
-    def _hold(self, attempt: Attempt, now: float) -> None:
+    def _hold(self, attempt: AdmissionRequest, now: float) -> None:
         self._prolong_at[attempt] = now + self._place_seconds / 3
         self._beat.join(self)
 
@@ -184,10 +184,10 @@ class RedisLimits:
         return replies
 
 
-def _name(attempt: Attempt) -> str:
+def _name(attempt: AdmissionRequest) -> str:
     return f"{attempt.message}:{attempt.name}"
 
 
-def _keys(attempt: Attempt) -> tuple[str, str, str]:
+def _keys(attempt: AdmissionRequest) -> tuple[str, str, str]:
     user_id = attempt.user_id
     return keys.limit(user_id, "active"), keys.limit(user_id, "minute"), keys.limit(user_id, "tokens")

@@ -18,7 +18,7 @@ from chat.adapters.telemetry.metric_names import Metric
 from chat.adapters.telemetry.metrics import embedded
 from chat.application.ports import Fallback, Probe
 from chat.domain.answer import DELTA, Answer
-from chat.domain.model import Identity, Status, StoredAnswer
+from chat.domain.model import AnswerIds, Status, StoredAnswer
 from chat.settings import TelemetrySettings
 
 USER_CHARACTERS = 16
@@ -60,7 +60,7 @@ class LoggingJournal:
 
     def ended(self, answer: Answer, user_id: str, milliseconds: float) -> None:
         self._running.discard(answer)
-        ending, usage = answer.ending, answer.usage
+        ending, usage = answer.outcome, answer.usage
         deltas = answer.events.count_of(DELTA)
         fields: dict[str, Any] = {
             **_ids(answer.identity),
@@ -149,7 +149,7 @@ class LoggingJournal:
         return hmac.digest(self._key, user_id.encode(), hashlib.sha256).hex()[:USER_CHARACTERS]
 
 
-def _ids(who: Identity) -> dict[str, Any]:
+def _ids(who: AnswerIds) -> dict[str, Any]:
     return {
         "chatId": who.chat_id,
         "messageId": who.message_id,
