@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chat.domain.answer import DELTA, Answer
+from chat.domain.answer import Answer
 from chat.domain.errors import FailureCode
+from chat.domain.events import EventName
 from chat.domain.model import AnswerIds, Outcome, Source, Status, Usage
 from chat.http.sse import encode_events
 from openapi.schemas import EVENT_ID, NAME, UUID, Schema, record, ref
@@ -58,7 +59,7 @@ EVENTS["DoneEvent"]["properties"]["saved"] = {"const": False, "description": "on
 
 NAMES = {
     "start": "StartEvent",
-    DELTA: "DeltaEvent",
+    EventName.DELTA: "DeltaEvent",
     "reasoning": "ReasoningEvent",
     "sources": "SourcesEvent",
     "failure": "FailureEvent",

@@ -229,7 +229,7 @@ class TestOpen:
     async def test_of_two_sends_at_once_in_one_session_one_is_busy(self, chats):
         chat_id = await new_chat(chats)
         found = await asyncio.gather(*(chats.open_answer(opening(chat_id), ENOUGH) for _ in range(2)))
-        assert sorted(type(outcome).__name__ for outcome in found) == ["Busy", "Opened"]
+        assert sorted(type(outcome).__name__ for outcome in found) == ["SessionBusy", "Started"]
 
 
 class TestRepeat:
@@ -549,7 +549,7 @@ class TestFinish:
     async def test_a_lone_surrogate_or_a_huge_value_of_the_ai_never_keeps_an_end_from_being_stored(self, chats):
         record = replace(
             final(sources=[Source("t" * 100_000, "https://example.com/?" + "u" * 100_000), Source("\ud800", "\udfff")]),
-            ending=Outcome(Status.COMPLETED, "because " * 100 + "😀", None),
+            outcome=Outcome(Status.COMPLETED, "because " * 100 + "😀", None),
             usage=Usage(10**30, 10**30),
         )
         sent = await exchange(chats, await new_chat(chats), "question", record)

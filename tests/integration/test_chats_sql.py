@@ -139,7 +139,7 @@ class TestOrder:
 
         await asyncio.gather(*(session(number) for number in range(self.SESSIONS)))
         total = self.SESSIONS * self.ROUNDS
-        assert outcomes == {"Opened": total, "Busy": total // 3, "retried": total // 5}
+        assert outcomes == {"Started": total, "SessionBusy": total // 3, "retried": total // 5}
         rows = total * 2 + total // 5
         assert seqs(database_url, chat_id) == (list(range(1, rows + 1)), rows + 1)
         refused_by_a_key = [type(error).__name__ for error in one.errors + two.errors]

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.coordination import RedisLive
+from chat.adapters.redis.coordination import RedisCoordination
 from chat.domain.answer import Answer
 from chat.domain.errors import StorageUnavailable
 from chat.domain.model import AnswerIds, new_id
@@ -15,9 +15,9 @@ from tests.kit.redis_servers import own_server
 from tests.kit.waiting import until
 
 
-async def answers(live: RedisLive) -> bool:
+async def answers(coordination: RedisCoordination) -> bool:
     try:
-        await live.ping()
+        await coordination.ping()
     except StorageUnavailable:
         return False
     return True
@@ -37,22 +37,22 @@ async def test_a_refused_login_is_read_anew_once_for_both_connections(user):
             asked.append("REDIS_URL")
             return url("new")
 
-        live = RedisLive(opener(Secret(url("old")), ask_again), 7200)
-        await live.ping()
+        coordination = RedisCoordination(opener(Secret(url("old")), ask_again), 7200)
+        await coordination.ping()
         assert not asked
         await client.config_set("requirepass", "new")
         server_side = Redis.from_url(url("new"))
         await server_side.client_kill_filter(skipme=True, _type="normal")
-        await until(lambda: answers(live))
+        await until(lambda: answers(coordination))
         assert asked == ["REDIS_URL"]
         cancelled = asyncio.Event()
         answer = Answer(AnswerIds(new_id(), new_id(), new_id(), "phone", "model"))
         answer.begin()
-        line = live.claim(answer, "token", "user", cancelled.set)
+        line = coordination.claim(answer, "token", "user", cancelled.set)
         await line.register(False)
         assert await server_side.pubsub_channels() != []
         await line.close()
-        await live.close()
+        await coordination.close()
         await client.aclose()
         await server_side.aclose()
 
@@ -62,15 +62,15 @@ async def test_a_secret_that_has_become_unusable_leaves_nobody_waiting(found):
     with own_server() as server:
         client = Redis.from_url(server.url)
         await client.config_set("requirepass", "new")
-        live = RedisLive(opener(Secret(f"redis://:old@127.0.0.1:{server.port}/0"), lambda: found), 7200)
-        assert not await answers(live)
+        coordination = RedisCoordination(opener(Secret(f"redis://:old@127.0.0.1:{server.port}/0"), lambda: found), 7200)
+        assert not await answers(coordination)
         for _ in range(2):
-            await until(lambda: not live.pipe.is_away)
-            asked = [asyncio.create_task(answers(live))]
+            await until(lambda: not coordination.pipe.is_away)
+            asked = [asyncio.create_task(answers(coordination))]
             await asyncio.sleep(0)
             await asyncio.sleep(0)  # the first is under way, the second waits for the next round trip
-            asked.append(asyncio.create_task(answers(live)))
+            asked.append(asyncio.create_task(answers(coordination)))
             async with asyncio.timeout(10):
                 assert await asyncio.gather(*asked) == [False, False]
-        await live.close()
+        await coordination.close()
         await client.aclose()

@@ -26,11 +26,12 @@ from hypothesis.stateful import (
 from chat.adapters.mysql.engine import open_engine
 from chat.application.cancel_answer import CancelAnswer, Cancelled, Cancelling, CancelTarget, NotActive
 from chat.application.create_chat import CreateChat
+from chat.application.deps import AnswerDeps, Budget
 from chat.application.follow_answer import AWAY_SECONDS, FollowAnswer, FollowRequest
 from chat.application.ports import Finish
 from chat.application.recover_orphans import OrphanRecovery
-from chat.application.stream_answer import AnswerRun, Budget, SendMessage, StreamAnswer
-from chat.domain.answer import Event
+from chat.application.run_answer import AnswerRun
+from chat.application.start_answer import SendMessage, StartAnswer
 from chat.domain.errors import (
     AnswerFailed,
     ChatNotFound,
@@ -39,16 +40,17 @@ from chat.domain.errors import (
     StorageUnavailable,
     StreamInProgress,
 )
+from chat.domain.events import Event
 from chat.domain.model import AnswerIds, NewAnswer, Started, Status, StoredAnswer, new_id
 from chat.settings import Secret
 from tests.kit import counts
-from tests.kit.live import NoRateLimiter, RecordingTelemetry
-from tests.kit.lives import (
+from tests.kit.coordination import NoRateLimiter, RecordingTelemetry
+from tests.kit.simulated_stores import (
     ANSWERING,
     BEAT_SECONDS,
     INTENT_SECONDS,
     DistantChats,
-    DistantLive,
+    DistantCoordination,
     FedAI,
     HereMemoryChats,
     HereSqlChats,
@@ -209,13 +211,14 @@ class Service(Process):
         self.is_dead = False
         self.stopped_at: float | None = None
         self.ai = FedAI()
-        notes = RecordingTelemetry()
-        reap = OrphanRecovery(life.chats, life.live, notes, life.clock)
+        telemetry = RecordingTelemetry()
+        recover = OrphanRecovery(life.chats, life.coordination, life.coordination, telemetry, life.clock)
         budget = Budget(1000, 100, MARGIN_SECONDS, CHECKPOINT_SECONDS)
         self.create = CreateChat(life.chats, life.clock)
-        self.stream = StreamAnswer(life.chats, life.live, life.limits, self.ai, reap, notes, budget, life.clock)
-        self.follow = FollowAnswer(life.chats, life.live, reap, notes)
-        self.cancel = CancelAnswer(life.chats, life.live, reap, notes, life.clock)
+        deps = AnswerDeps(life.chats, life.coordination, self.ai, telemetry, budget, life.clock)
+        self.start_answer = StartAnswer(deps, life.limits, recover)
+        self.follow = FollowAnswer(life.chats, life.coordination, recover, telemetry)
+        self.cancel = CancelAnswer(life.chats, life.coordination, recover, telemetry, life.clock)
 
     def stood_still(self, now: float) -> float:
         return 0 if self.stopped_at is None else now - self.stopped_at
@@ -244,7 +247,7 @@ class Life(RuleBasedStateMachine):
         random = Random(seed)
         self.mysql, self.redis = Network(random), Network(random)
         self.chats = DistantChats(self.here, self.mysql, self.opened)
-        self.live, self.limits = DistantLive(self.redis), NoRateLimiter()
+        self.coordination, self.limits = DistantCoordination(self.redis), NoRateLimiter()
         self.services = [Service(self) for _ in range(3)]
         self.chat_ids = [self.ask(self.services[0], self.new_chat)[0] for _ in range(2)]
 
@@ -347,7 +350,7 @@ class Life(RuleBasedStateMachine):
     def sending(self, chat_id: str, session: str, message_id: str, content: str, seconds: float):
         async def send(service: Service):
             try:
-                found = await service.stream(SendMessage(chat_id, USER, session, content, message_id, seconds))
+                found = await service.start_answer(SendMessage(chat_id, USER, session, content, message_id, seconds))
             except (StreamInProgress, IdempotencyConflict, StorageUnavailable) as refusal:
                 return type(refusal)
             is_ours = isinstance(found, AnswerRun)
@@ -622,7 +625,7 @@ class Life(RuleBasedStateMachine):
     @rule(what=st.sampled_from(["goes or comes", "forgets", "loses a reply"]))
     def redis_fails(self, what: str) -> None:
         if what == "forgets":
-            self.live.forget()
+            self.coordination.forget()
             self.intents = {intent: (at, False) for intent, (at, _) in self.intents.items()}
         self.network_fails(self.redis, what)
         for known in self.known.values():
@@ -644,7 +647,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def redis_loses_messages(self) -> None:
         """Without being away: the poll must find the key."""
-        self.live.loses_messages = not self.live.loses_messages
+        self.coordination.loses_messages = not self.coordination.loses_messages
 
     @rule(seconds=st.sampled_from([0.005, 0.06, 0.2, 1.0, 4.0, 11.0, 20.0, 40.0]))
     def time_passes(self, seconds: float) -> None:
@@ -720,7 +723,7 @@ class Life(RuleBasedStateMachine):
         for place in self.limits.places:
             message_id = place.message.rpartition(":")[2]
             assert message_id in [known.identity.user_message_id for known in left], "a place that was not given back"
-        assert all(line.process in self.dead for line in self.live.lines), "a line that was not closed"
+        assert all(line.process in self.dead for line in self.coordination.lines), "a line that was not closed"
 
     def close(self) -> None:
         """Let the dead finish, without any store, so that nothing is left of them."""

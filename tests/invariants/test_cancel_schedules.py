@@ -118,7 +118,7 @@ async def test_a_cancel_between_subscribing_and_its_acknowledgement_is_found_bef
     """The window in which a message would be lost: the key is read after the server has acknowledged."""
     async with Proxy(stores.redis_url) as proxy:
         owner = await fleet.process(subscription_url=proxy.url)
-        other = await fleet.process(patience_seconds=0)
+        other = await fleet.process(wait_seconds=0)
         chat_id = await owner.new_chat()
         proxy.freeze()
         client, streaming = await owner.begin(chat_id, "1")
@@ -149,7 +149,7 @@ class Half:
     """Does one half of what a cancel asks of Redis; the other half is lost."""
 
     def __init__(self, process: Process, what: str) -> None:
-        self.pipe, self.what = process.live.pipe, what
+        self.pipe, self.what = process.coordination.pipe, what
 
     async def request_cancel(self, chat_id: str, message_id: str) -> None:
         name = f"chat:{{{chat_id}}}:cancel:{message_id}"

@@ -74,7 +74,7 @@ async def leave(owner, ai, at: int) -> None:
     who = generation.answer.identity
     stored = await owner.chats.find_answer(who.chat_id, who.message_id)
     assert (stored.status, stored.text) == (Status.COMPLETED, "".join(WORDS))
-    page = await owner.live.read_log(who.chat_id, who.message_id, 0)
+    page = await owner.coordination.read(who.chat_id, who.message_id, 0)
     assert (len(page.events), page.ended) == (len(WORDS) + 2, True)
 
 

@@ -36,13 +36,15 @@ async def burst(fleet, limits: LimitSettings, **more) -> tuple[list, list[str]]:
     """Send many messages at once through several processes: the generations begun, and why the others were not."""
     processes = [await fleet.process(limits=limits, concurrency=8, **more) for _ in range(PROCESSES)]
     for process in processes:
-        process.live.pipe.trip_seconds = SECONDS  # so many in one event loop, on a busy machine, are slow together
+        process.coordination.pipe.trip_seconds = (
+            SECONDS  # so many in one event loop, on a busy machine, are slow together
+        )
     chat_ids = [await processes[0].new_chat() for _ in range(10)]
     async with asyncio.timeout(SECONDS):
         found = await asyncio.gather(
             *(sent(processes[n % PROCESSES], chat_ids[n % len(chat_ids)]) for n in range(AT_ONCE))
         )
-    assert all("limits_off" not in process.notes.words() for process in processes)
+    assert all("limits_off" not in process.telemetry.kinds() for process in processes)
     return [each for each in found if not isinstance(each, str)], [each for each in found if isinstance(each, str)]
 
 
@@ -102,13 +104,13 @@ async def test_a_command_whose_reply_was_lost_counts_once(fleet, stores, ai, lim
         chat_id = await process.new_chat()
         outcomes = []
         for number in range(most + 2):
-            await process.live.ping()  # only on a connection that has been in use something is tried once more
+            await process.coordination.ping()  # only on a connection that has been in use something is tried once more
             proxy.lose_next_reply()
             outcomes.append(await sent(process, chat_id))
             assert proxy.lost == number + 1
         began = [each for each in outcomes if not isinstance(each, str)]
         assert began == outcomes[:most]
-        assert "limits_off" not in process.notes.words()
+        assert "limits_off" not in process.telemetry.kinds()
         await run_all(began)
 
 

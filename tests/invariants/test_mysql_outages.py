@@ -32,8 +32,8 @@ class HeldFile:
         self._file = url
         self._holder = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
 
-    def url(self, patience_seconds: float | None = None) -> str:
-        return f"{self._file}?timeout={patience_seconds or HASTE_SECONDS}"
+    def url(self, wait_seconds: float | None = None) -> str:
+        return f"{self._file}?timeout={wait_seconds or HASTE_SECONDS}"
 
     def freeze(self) -> None:
         self._holder.execute("BEGIN IMMEDIATE")
@@ -55,8 +55,8 @@ class ProxiedServer:
         self._proxy = proxy
         self.freeze, self.refuse = proxy.freeze, proxy.refuse
 
-    def url(self, patience_seconds: float | None = None) -> str:
-        patience = f"?read_timeout={patience_seconds}&connect_timeout={patience_seconds}" if patience_seconds else ""
+    def url(self, wait_seconds: float | None = None) -> str:
+        patience = f"?read_timeout={wait_seconds}&connect_timeout={wait_seconds}" if wait_seconds else ""
         return f"{self._proxy.url}{patience}"
 
     def restore(self) -> None:
@@ -130,9 +130,9 @@ async def parked(fleet, ai, database, take_away) -> tuple[Gated, Process]:
     take_away()
     client = await answer.end()
     assert (client.text, client.done["status"], client.done["saved"]) == (answer.text, "completed", False)
-    vitals = await other.live.owner_status(answer.chat_id, client.start["messageId"])
-    assert vitals.parked.text == answer.text
-    assert "final_parked" in owner.notes.words()
+    owner_status = await other.coordination.owner_status(answer.chat_id, client.start["messageId"])
+    assert owner_status.stashed_final.text == answer.text
+    assert "final_parked" in owner.telemetry.kinds()
     database.restore()
     return answer, other
 
@@ -200,7 +200,7 @@ async def test_with_both_stores_away_the_client_has_it_all_and_knows_that_it_is_
         take_away()
         client = await answer.end()
         assert (client.text, client.done["status"], client.done["saved"]) == (answer.text, "completed", False)
-        assert "final_lost" in owner.notes.words()
+        assert "final_lost" in owner.telemetry.kinds()
         database.restore()
 
 
@@ -213,7 +213,7 @@ async def test_no_word_of_any_answer_waits_for_a_checkpoint_that_hangs(fleet, ai
     tried = tries(owner)
     await until(lambda: len(tried) >= 2)
     await asyncio.gather(*(answer.hear(8) for answer in answers))
-    assert "checkpoint_missed" not in owner.notes.words()
+    assert "checkpoint_missed" not in owner.telemetry.kinds()
     database.restore()
     for answer in answers:
         client = await answer.end()
@@ -227,7 +227,7 @@ async def test_away_only_in_mid_answer_costs_checkpoints_and_nothing_else(fleet,
     answer = await Gated(ai, owner, 12).begin()
     await answer.hear(2)
     database.refuse()
-    await until(lambda: "checkpoint_missed" in owner.notes.words())
+    await until(lambda: "checkpoint_missed" in owner.telemetry.kinds())
     await answer.hear(6)
     database.restore()
 

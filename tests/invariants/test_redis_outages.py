@@ -41,7 +41,7 @@ async def watching(process, answer: Gated) -> tuple[Client, asyncio.Task]:
 async def logged(process, answer: Gated) -> int:
     """Return how many events a reader of the log finds; none while it cannot be read."""
     try:
-        page = await process.live.read_log(answer.chat_id, answer.client.start["messageId"], 0)
+        page = await process.coordination.read(answer.chat_id, answer.client.start["messageId"], 0)
     except StorageUnavailable:
         return 0
     return len(page.events) if page else 0
@@ -75,12 +75,14 @@ class TestFrozen:
         """Invariant 6: words arrive one by one while one and the same round trip gets no reply."""
         async with Proxy(stores.redis_url) as proxy:
             owner, other = await fleet.process(proxy.url), await fleet.process()
-            owner.live.pipe.trip_seconds = HANGING_SECONDS
+            owner.coordination.pipe.trip_seconds = HANGING_SECONDS
             answers = [await Gated(ai, owner, 12).begin() for _ in range(counts.of(30))]
             await asyncio.gather(*(answer.hear(2) for answer in answers))
             watchers = [await watching(other, answer) for answer in answers]
             proxy.freeze()
-            hanging = asyncio.create_task(owner.live.ping())  # what is asked after it gets no reply before it does
+            hanging = asyncio.create_task(
+                owner.coordination.ping()
+            )  # what is asked after it gets no reply before it does
             await asyncio.gather(*(answer.hear(8) for answer in answers))
             assert not hanging.done()
             proxy.thaw()
@@ -129,7 +131,7 @@ class TestFrozen:
             await watcher.has(3)
             server.freeze()
             await answer.hear(4)
-            await until(lambda: owner.live.pipe.is_away)
+            await until(lambda: owner.coordination.pipe.is_away)
             await answer.hear(4)
             server.thaw()
             await until(lambda: self.is_whole(other, answer))
@@ -262,7 +264,7 @@ class TestForgetful:
         message_id = answer.client.start["messageId"]
         await delete(stores.redis_url, keys.events(answer.chat_id, message_id))
         await completed(answer)
-        page = await owner.live.read_log(answer.chat_id, message_id, 0)
+        page = await owner.coordination.read(answer.chat_id, message_id, 0)
         assert (len(page.events), page.ended) == (len(answer.words) + 2, True)
 
     @pytest.mark.parametrize("loss", LOSSES)

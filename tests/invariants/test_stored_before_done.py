@@ -8,7 +8,7 @@ from sqlalchemy import NullPool, create_engine, select
 
 from chat.adapters.mysql.engine import engine_options
 from chat.adapters.mysql.tables import messages
-from chat.domain.answer import Event
+from chat.domain.events import Event
 from chat.settings import Secret
 from tests.kit import ai_server, counts
 from tests.kit.fleet import Process, by_question

@@ -40,7 +40,7 @@ class Slot:
 
     def __init__(self, seed: int, owner: Process, other: Process, releases: Releases, live: dict[str, dict]) -> None:
         self.random = Random(seed)
-        self.owner, self.other, self.releases, self.live = owner, other, releases, live
+        self.owner, self.other, self.releases, self.coordination = owner, other, releases, live
         self.stale: list[dict[str, str]] = []
 
     async def run(self, cancels: int) -> None:
@@ -53,7 +53,7 @@ class Slot:
         client, streaming = await self.owner.begin(self.chat_id, message, message=message)
         await client.has(2)
         names = {"message_id": client.start["messageId"], "user_message_id": message}
-        self.live[self.chat_id] = names
+        self.coordination[self.chat_id] = names
         for _ in range(cancels):
             await self.miss()
         is_meant = self.random.random() < 0.5
@@ -73,7 +73,7 @@ class Slot:
         """Cancel something that is not this answer."""
         ways = [self.unknown, self.another_session, self.foreign]
         ways += [self.stale_one] if self.stale else []
-        ways += [self.of_another_chat] if len(self.live) > 1 else []
+        ways += [self.of_another_chat] if len(self.coordination) > 1 else []
         await self.random.choice(ways)()
 
     async def stale_one(self) -> None:
@@ -84,15 +84,15 @@ class Slot:
         assert not isinstance(await self.other.cancel(self.chat_id, **{name: new_id()}), Cancelled)
 
     async def of_another_chat(self) -> None:
-        chat_id = self.random.choice([one for one in self.live if one != self.chat_id])
-        name, value = self.random.choice(list(self.live[chat_id].items()))
+        chat_id = self.random.choice([one for one in self.coordination if one != self.chat_id])
+        name, value = self.random.choice(list(self.coordination[chat_id].items()))
         assert not isinstance(await self.other.cancel(self.chat_id, **{name: value}), Cancelled)
 
     async def another_session(self) -> None:
         assert await self.other.cancel(self.chat_id, "tablet") == NotActive()
 
     async def foreign(self) -> None:
-        name, value = self.random.choice(list(self.live[self.chat_id].items()))
+        name, value = self.random.choice(list(self.coordination[self.chat_id].items()))
         with pytest.raises(ChatNotFound):
             await self.other.cancel(self.chat_id, user="somebody else", **{name: value})
 

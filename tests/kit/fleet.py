@@ -10,16 +10,17 @@ from sqlalchemy import Engine, event
 from chat.adapters.mysql.engine import open_engine
 from chat.adapters.mysql.repository import SqlChatRepository
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.coordination import RedisLive
+from chat.adapters.redis.coordination import RedisCoordination
 from chat.adapters.redis.rate_limiter import RedisRateLimiter
 from chat.adapters.redis.subscription import Subscription
 from chat.application.ports import AI
+from chat.application.telemetry_events import FallbackTaken
 from chat.domain.model import new_id
 from chat.settings import LimitSettings, Secret
 from tests.kit import ai_server
 from tests.kit.ai_server import AIServer, Call, Script
 from tests.kit.asking import asking
-from tests.kit.live import RecordingTelemetry
+from tests.kit.coordination import RecordingTelemetry
 from tests.kit.world import World
 
 KEPT_SECONDS = 7200
@@ -45,14 +46,18 @@ class Process(World):
         concurrency: int = 4,
         **more,
     ) -> None:
-        notes = RecordingTelemetry()
+        telemetry = RecordingTelemetry()
         self.engine: Engine = open_engine(Secret(stores.database_url), concurrency)
-        live = RedisLive(opener(Secret(stores.redis_url)), KEPT_SECONDS, lambda: notes.fallback("redis_away"))
+        coordination = RedisCoordination(
+            opener(Secret(stores.redis_url)), KEPT_SECONDS, lambda: telemetry.record(FallbackTaken("redis_away"))
+        )
         if subscription_url is not None:
-            live.subscription = Subscription(opener(Secret(subscription_url)))
-        counted = RedisRateLimiter(live.pipe, live.beat, limits, lambda: notes.fallback("limits_off"))
-        defaults = {"silence_seconds": 0.2, "away_seconds": 3, "journal": notes}
-        super().__init__(SqlChatRepository(self.engine), live, ai, counted, **defaults | more)
+            coordination.subscription = Subscription(opener(Secret(subscription_url)))
+        rate_limiter = RedisRateLimiter(
+            coordination.pipe, coordination.beat, limits, lambda: telemetry.record(FallbackTaken("limits_off"))
+        )
+        defaults = {"silence_seconds": 0.2, "away_seconds": 3, "telemetry": telemetry}
+        super().__init__(SqlChatRepository(self.engine), coordination, ai, rate_limiter, **defaults | more)
         self.user = f"user-{new_id()}"
 
     def statements(self) -> list[str]:
@@ -62,7 +67,7 @@ class Process(World):
         return told
 
     async def close(self) -> None:
-        await self.live.close()
+        await self.coordination.close()
         await self.chats.close()
 
 

@@ -18,8 +18,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from chat.domain.answer import Answer, Event
+from chat.domain.answer import Answer
 from chat.domain.errors import FailureCode
+from chat.domain.events import Event
 from chat.domain.model import AnswerIds, Outcome, Source, Status, Usage, new_id
 from chat.http.sse import encode_events
 

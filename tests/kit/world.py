@@ -8,14 +8,17 @@ from datetime import UTC, datetime, timedelta
 
 from chat.application.cancel_answer import CancelAnswer, CancelTarget
 from chat.application.create_chat import CreateChat
+from chat.application.deps import AnswerDeps, Budget
 from chat.application.follow_answer import FollowAnswer, Following, FollowRequest
-from chat.application.ports import AI, Chats, Journal, Live, RateLimiter
+from chat.application.ports import AI, AnswerTelemetry, Chats, RateLimiter
 from chat.application.recover_orphans import OrphanRecovery
-from chat.application.stream_answer import AnswerRun, Budget, SendMessage, StreamAnswer
-from chat.domain.answer import Event
+from chat.application.run_answer import AnswerRun
+from chat.application.start_answer import SendMessage, StartAnswer
+from chat.domain.answer import Answer
+from chat.domain.events import Event
 from chat.domain.model import StoredAnswer
 from tests.kit.ai import ScriptedAI
-from tests.kit.live import MemoryLive, NoRateLimiter, RecordingTelemetry
+from tests.kit.coordination import MemoryCoordination, NoRateLimiter, RecordingTelemetry
 
 
 class Clock:
@@ -92,30 +95,33 @@ class World:
     def __init__(
         self,
         chats: Chats,
-        live: Live | None = None,
+        coordination: MemoryCoordination | None = None,
         ai: AI | None = None,
         limits: RateLimiter | None = None,
         checkpoint_seconds: float = 5,
         store_seconds: float = 3,
         silence_seconds: float = 0.01,
         away_seconds: float = 0,
-        patience_seconds: float = 2,
-        journal: Journal | None = None,
+        wait_seconds: float = 2,
+        telemetry: AnswerTelemetry | None = None,
     ) -> None:
         self.clock = Clock()
         self.chats = chats
-        self.live = live or MemoryLive()
+        self.coordination = coordination or MemoryCoordination()
         self.ai = ai or ScriptedAI()
         self.limits = limits or NoRateLimiter()
-        self.notes = journal or RecordingTelemetry()
-        self.reap = OrphanRecovery(self.chats, self.live, self.notes, self.clock)
+        self.telemetry = telemetry or RecordingTelemetry()
+        self.recover = OrphanRecovery(self.chats, self.coordination, self.coordination, self.telemetry, self.clock)
         self.create = CreateChat(self.chats, self.clock)
         budget = Budget(1000, 100, 5, checkpoint_seconds, store_seconds)
-        self.stream = StreamAnswer(
-            self.chats, self.live, self.limits, self.ai, self.reap, self.notes, budget, self.clock
+        deps = AnswerDeps(self.chats, self.coordination, self.ai, self.telemetry, budget, self.clock)
+        self.start = StartAnswer(deps, self.limits, self.recover)
+        self.follow = FollowAnswer(
+            self.chats, self.coordination, self.recover, self.telemetry, silence_seconds, away_seconds
         )
-        self.follow = FollowAnswer(self.chats, self.live, self.reap, self.notes, silence_seconds, away_seconds)
-        self.cancel_answer = CancelAnswer(self.chats, self.live, self.reap, self.notes, self.clock, patience_seconds)
+        self.cancel_answer = CancelAnswer(
+            self.chats, self.coordination, self.recover, self.telemetry, self.clock, wait_seconds
+        )
 
     async def new_chat(self) -> str:
         return (await self.create(self.user, None, None, None)).id
@@ -123,7 +129,7 @@ class World:
     async def send(
         self, chat_id: str, content: str = "hello", session: str = "phone", message: str | None = None, seconds=900.0
     ) -> AnswerRun | StoredAnswer:
-        return await self.stream(SendMessage(chat_id, self.user, session, content, message, seconds))
+        return await self.start(SendMessage(chat_id, self.user, session, content, message, seconds))
 
     async def ask(self, chat_id: str, content: str = "hello", **more) -> Client:
         """Send a message and receive the whole answer, as the POST's client does."""
@@ -150,16 +156,36 @@ class World:
     async def cancel(self, chat_id: str, session: str = "phone", user: str | None = "", **target):
         return await self.cancel_answer(chat_id, self.user if user == "" else user, session, CancelTarget(**target))
 
+    async def orphan(self, *in_log: str, in_row: str = "") -> StoredAnswer:
+        """Leave what a killed owner leaves: a row with a checkpoint, a log, and no lease."""
+        run = await self.send(await self.new_chat())
+        assert isinstance(run, AnswerRun)
+        answer = run.answer
+        answer.begin()
+        chat_id, message_id = answer.identity.chat_id, answer.identity.message_id
+        row = await self.chats.find_answer(chat_id, message_id)
+        assert row is not None
+        partial = Answer(answer.identity)
+        partial.begin()
+        partial.append_text(in_row)
+        await self.chats.checkpoint(partial, row.owner_token, self.clock())
+        for text in in_log:
+            answer.append_text(text)
+        self.coordination.logs[message_id] = answer.events
+        stored = await self.chats.find_answer(chat_id, message_id)
+        assert stored is not None
+        return stored
+
     async def stored(self, client: Client) -> StoredAnswer:
         found = await self.chats.find_answer(client.start["chatId"], client.start["messageId"])
         assert found is not None
         return found
 
 
-async def kill(task: asyncio.Task, live: MemoryLive) -> None:
+async def kill(task: asyncio.Task, coordination: MemoryCoordination) -> None:
     """End a task as a killed process would: nothing it wanted to do at its end reaches a store."""
-    live.is_away = True
+    coordination.is_away = True
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    live.is_away = False
+    coordination.is_away = False

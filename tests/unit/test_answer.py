@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from chat.domain.answer import DELTA, Answer, Event, IllegalTransition
+from chat.domain.answer import Answer, IllegalTransition
 from chat.domain.errors import FailureCode
+from chat.domain.events import Event, EventName
 from chat.domain.model import AnswerIds, Outcome, Source, Status, Usage
 
 WHO = AnswerIds("chat", "message", "question", "session", "model")
@@ -145,6 +146,6 @@ def test_events_can_be_read_from_anywhere_and_counted_by_name():
     assert [event.number for event in events[1:4]] == [2, 3, 4]
     assert events[-1] == events[4] == list(events)[4]
     assert events[5:] == []
-    assert (events.count_of(DELTA), events.count_of("reasoning"), events.count_of("done")) == (3, 1, 0)
+    assert (events.count_of(EventName.DELTA), events.count_of("reasoning"), events.count_of("done")) == (3, 1, 0)
     with pytest.raises(IndexError):
         events[5]

@@ -86,18 +86,18 @@ async def test_an_intent_waits_for_its_message_only(world):
 async def test_a_message_that_arrives_between_the_look_and_the_intent_is_cancelled(world):
     """The row is stored, and the intent looked for, after the cancel's first look and before its intent."""
     chat_id, message = await world.new_chat(), new_id()
-    leave = world.live.put_pending_cancel
+    leave = world.coordination.put_pending_cancel
     arrived: list = []
 
     async def late(*args):
         arrived.append(await running(world, chat_id=chat_id, message=message))
         await leave(*args)
 
-    world.live.put_pending_cancel = late
+    world.coordination.put_pending_cancel = late
     outcome = await world.cancel(chat_id, user_message_id=message)
     assert isinstance(outcome, Cancelled)
     await arrived[0][2]
-    assert not world.live.intents
+    assert not world.coordination.intents
 
 
 async def test_a_cancel_of_an_ended_answer_does_not_reach_its_retry(world):
@@ -115,7 +115,7 @@ async def test_an_intent_that_the_first_answer_never_read_does_not_reach_its_ret
     world.ai.script = ["half", AnswerFailed(FailureCode.AI_ERROR)]
     chat_id, message = await world.new_chat(), new_id()
     assert (await world.ask(chat_id, message=message)).done["status"] == "failed"
-    await world.live.put_pending_cancel(chat_id, message, "phone")
+    await world.coordination.put_pending_cancel(chat_id, message, "phone")
     world.ai.script = ["whole", Finish("stop")]
     assert (await world.ask(chat_id, message=message)).done["status"] == "completed"
 
@@ -153,26 +153,26 @@ async def test_a_foreign_chat_and_an_unknown_one_look_the_same_and_nothing_is_to
         for target in ({}, {"message_id": client.start["messageId"]}, {"user_message_id": new_id()}):
             with pytest.raises(ChatNotFound):
                 await world.cancel(chat, user="somebody else", **target)
-    assert not world.live.cancels
-    assert not world.live.intents
+    assert not world.coordination.cancels
+    assert not world.coordination.intents
     await world.cancel(chat_id)
     await task
 
 
 async def test_with_redis_away_it_says_so_and_promises_nothing(world):
     chat_id, _, task = await running(world)
-    world.live.is_away = True
+    world.coordination.is_away = True
     with pytest.raises(StorageUnavailable):
         await world.cancel(chat_id)
     with pytest.raises(StorageUnavailable):
         await world.cancel(chat_id, user_message_id=new_id())
-    world.live.is_away = False
+    world.coordination.is_away = False
     await world.cancel(chat_id)
     await task
 
 
 async def test_an_owner_that_does_not_store_in_time_leaves_it_cancelling():
-    world = World(MemoryChats(), ai=ScriptedAI("partial ", "text", asyncio.Event()), patience_seconds=0.05)
+    world = World(MemoryChats(), ai=ScriptedAI("partial ", "text", asyncio.Event()), wait_seconds=0.05)
     chat_id, client, task = await running(world)
     finish, hold = world.chats.finish, asyncio.Event()
 
@@ -196,15 +196,15 @@ async def test_slow_looks_count_against_its_patience():
             return await super().find_answer(*args)
 
     chats = Slow()
-    world = World(chats, ai=ScriptedAI("partial ", "text", asyncio.Event()), patience_seconds=0.2)
+    world = World(chats, ai=ScriptedAI("partial ", "text", asyncio.Event()), wait_seconds=0.2)
     chat_id, _, task = await running(world)
-    deaf = list(world.live.lines)
-    world.live.lines.clear()
+    deaf = list(world.coordination.lines)
+    world.coordination.lines.clear()
     chats.is_slow = True
     loop = asyncio.get_running_loop()
     began = loop.time()
     assert isinstance(await world.cancel(chat_id), Cancelling)
     assert loop.time() - began < 0.5
-    world.live.lines += deaf
+    world.coordination.lines += deaf
     await world.cancel(chat_id)
     await task

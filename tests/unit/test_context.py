@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.domain.model import ChatMessage, QuestionAnswer
-from chat.domain.prompt_window import estimate_input, estimate_tokens, fit
+from chat.domain.prompt_window import estimate_input, estimate_tokens, fit_history
 
 
 def contents(turns: list[ChatMessage]) -> list[str]:
@@ -12,7 +12,7 @@ def contents(turns: list[ChatMessage]) -> list[str]:
 
 
 def test_system_prompt_first_history_in_order_new_message_last():
-    turns = fit("be brief", [QuestionAnswer("q1", "a1"), QuestionAnswer("q2", "a2")], "q3", 1000)
+    turns = fit_history("be brief", [QuestionAnswer("q1", "a1"), QuestionAnswer("q2", "a2")], "q3", 1000)
     assert turns == [
         ChatMessage("system", "be brief"),
         ChatMessage("user", "q1"),
@@ -25,18 +25,18 @@ def test_system_prompt_first_history_in_order_new_message_last():
 
 def test_the_latest_exchanges_are_kept_and_whole():
     history = [QuestionAnswer(f"question {n} " * 10, f"answer {n} " * 10) for n in range(10)]
-    budget = estimate_input(fit(None, history[-3:], "new", 10**6))
-    assert fit(None, history, "new", budget) == fit(None, history[-3:], "new", 10**6)
-    assert fit(None, history, "new", budget - 1) == fit(None, history[-2:], "new", 10**6)
+    budget = estimate_input(fit_history(None, history[-3:], "new", 10**6))
+    assert fit_history(None, history, "new", budget) == fit_history(None, history[-3:], "new", 10**6)
+    assert fit_history(None, history, "new", budget - 1) == fit_history(None, history[-2:], "new", 10**6)
 
 
 def test_an_exchange_that_does_not_fit_ends_the_history_even_if_an_older_one_would_fit():
-    turns = fit(None, [QuestionAnswer("small", "small"), QuestionAnswer("big" * 1000, "big")], "new", 100)
+    turns = fit_history(None, [QuestionAnswer("small", "small"), QuestionAnswer("big" * 1000, "big")], "new", 100)
     assert contents(turns) == ["new"]
 
 
 def test_system_prompt_and_message_go_out_whatever_the_budget():
-    assert contents(fit("system" * 100, [QuestionAnswer("q", "a")], "message" * 100, 1)) == [
+    assert contents(fit_history("system" * 100, [QuestionAnswer("q", "a")], "message" * 100, 1)) == [
         "system" * 100,
         "message" * 100,
     ]
@@ -53,7 +53,7 @@ def test_hangul_counts_about_a_token_a_syllable():
     st.integers(1, 2000),
 )
 def test_what_is_sent_is_a_suffix_of_the_history_within_the_budget(history, content, budget):
-    turns = fit(None, history, content, budget)
+    turns = fit_history(None, history, content, budget)
     pairs = turns[:-1]
     whole = [turn for e in history for turn in (ChatMessage("user", e.question), ChatMessage("assistant", e.answer))]
     assert pairs == whole[len(whole) - len(pairs) :]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.adapters.redis import event_log
-from chat.domain.answer import Event
+from chat.domain.events import Event
 
 EVENTS = [Event(1, "start", "{}"), *(Event(n, "", f'{{"delta":"{n}"}}') for n in range(2, 9)), Event(0, "done", "{}")]
 

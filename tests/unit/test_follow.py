@@ -12,7 +12,7 @@ from chat.domain.errors import ChatNotFound
 from chat.domain.model import Source, Status, new_id
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
-from tests.kit.live import MemoryLive
+from tests.kit.coordination import MemoryCoordination
 from tests.kit.waiting import until
 from tests.kit.world import Client, World
 
@@ -95,7 +95,7 @@ async def test_a_foreign_chat_cannot_be_followed(world):
 async def test_when_the_log_has_expired_the_answer_is_replayed_from_mysql(world):
     chat_id = await world.new_chat()
     client = await world.ask(chat_id)
-    world.live.logs.clear()
+    world.coordination.logs.clear()
     again = await follow(world, chat_id, message_id=client.start["messageId"], after=3)
     assert again.names[0] == "start"
     assert (again.text, again.done) == (client.text, client.done)
@@ -107,7 +107,7 @@ async def test_sources_that_the_log_lacks_are_not_missed(world):
     chat_id = await world.new_chat()
     client = await world.ask(chat_id)
     message_id = client.start["messageId"]
-    world.live.logs[message_id] = world.live.logs[message_id][:2]
+    world.coordination.logs[message_id] = world.coordination.logs[message_id][:2]
     again = await follow(world, chat_id, message_id=message_id, after=2)
     assert again.names == ["start", "", "sources", "done"]
     assert (again.text, again.done) == (client.text, client.done)
@@ -117,19 +117,9 @@ class TestDeadOwner:
     """The owner was killed: a row, a log that may be short, no lease."""
 
     async def orphan(self, world: World, *logged: str, checkpoint: str = "") -> tuple[str, str]:
-        chat_id = await world.new_chat()
-        generation = await world.send(chat_id)
-        answer = generation.answer
-        answer.begin()
-        partial = Answer(answer.identity)
-        partial.begin()
-        partial.append_text(checkpoint)
-        await world.chats.checkpoint(partial, generation._owner_token, world.clock())
-        for word in logged:
-            answer.append_text(word)
-        world.live.logs[answer.identity.message_id] = answer.events
+        stored = await world.orphan(*logged, in_row=checkpoint)
         world.clock.ahead = timedelta(minutes=1)
-        return chat_id, answer.identity.message_id
+        return stored.identity.chat_id, stored.identity.message_id
 
     async def test_a_watcher_gets_the_log_and_an_end(self, world):
         chat_id, message_id = await self.orphan(world, "one ", "two")
@@ -162,7 +152,7 @@ async def test_with_redis_away_a_watcher_gets_the_checkpoints_and_the_end():
     world = World(MemoryChats(), ai=ScriptedAI(), checkpoint_seconds=0.01)
     first, second = asyncio.Event(), asyncio.Event()
     world.ai.script = [ReasoningDelta("hm"), "one ", first, "two", second, "!", Finish("stop")]
-    world.live.is_away = True
+    world.coordination.is_away = True
     chat_id = await world.new_chat()
     client, task = await world.begin(chat_id)
     watcher = Client()
@@ -189,16 +179,16 @@ async def test_redis_that_comes_back_is_followed_on():
     watcher = Client()
     watching = asyncio.create_task((await world.watch(chat_id)).run(watcher))
     await watcher.has(2)
-    world.live.is_away = True
+    world.coordination.is_away = True
     silence.set()
     await task
-    world.live.is_away = False
+    world.coordination.is_away = False
     await watching
     assert (watcher.text, watcher.done) == (client.text, client.done)
 
 
 async def test_a_blip_of_redis_while_the_ai_thinks_is_no_loss_of_the_log():
-    silence, live = asyncio.Event(), MemoryLive()
+    silence, live = asyncio.Event(), MemoryCoordination()
     world = World(MemoryChats(), live, ScriptedAI("before ", silence, "after", Finish("stop")), away_seconds=1)
     chat_id = await world.new_chat()
     client, task = await world.begin(chat_id)
@@ -233,12 +223,12 @@ async def test_who_was_cut_while_redis_was_away_gets_no_text_twice_when_it_is_ba
     watching = asyncio.create_task((await world.watch(chat_id)).run(watcher))
     await watcher.has(3)
     assert watcher.last_number == 3
-    world.live.is_away = True
+    world.coordination.is_away = True
     first.set()
     await until(lambda: watcher.text == "one two three ")
     watching.cancel()
     await asyncio.wait([watching])
-    world.live.is_away = False
+    world.coordination.is_away = False
     second.set()
     await task
     await go_on(world, chat_id, watcher)
@@ -250,11 +240,11 @@ async def test_who_was_cut_in_a_replay_while_redis_was_away_gets_all_of_it_when_
     whole = await world.ask(chat_id)
     client = Client()
     client(whole.events[:3])
-    world.live.is_away = True
+    world.coordination.is_away = True
     replayed = await follow(world, chat_id, message_id=whole.start["messageId"], after=client.last_number)
     client(replayed.events[:1], replayed.has_ids[0])
     client(replayed.events[1:2], False)
-    world.live.is_away = False
+    world.coordination.is_away = False
     await go_on(world, chat_id, client)
     assert (client.text, client.done) == (whole.text, whole.done)
 
@@ -264,14 +254,14 @@ async def test_who_was_cut_in_a_replay_of_an_answer_whose_log_was_yet_to_end_get
     chat_id = await world.new_chat()
     whole = await world.ask(chat_id)
     message_id = whole.start["messageId"]
-    log = world.live.logs[message_id]
+    log = world.coordination.logs[message_id]
     client = Client()
     client(whole.events[:3])
-    world.live.logs[message_id] = log[:3]
+    world.coordination.logs[message_id] = log[:3]
     replayed = await follow(world, chat_id, message_id=message_id, after=client.last_number)
     for event, has_id in list(zip(replayed.events, replayed.has_ids, strict=True))[:-1]:
         client([event], has_id)
-    world.live.logs[message_id] = log
+    world.coordination.logs[message_id] = log
     await go_on(world, chat_id, client)
     assert (client.text, client.done) == (whole.text, whole.done)
 
@@ -281,11 +271,11 @@ async def test_a_checkpoint_that_comes_late_doubles_nothing():
     world = World(MemoryChats(), ai=ScriptedAI(), checkpoint_seconds=60)
     end = asyncio.Event()
     world.ai.script = ["abcdef", end, Finish("stop")]
-    world.live.is_away = True
+    world.coordination.is_away = True
     chat_id = await world.new_chat()
     owner, task = await world.begin(chat_id)
     await owner.has(2)
-    generation = world.live.lines[0]
+    generation = world.coordination.lines[0]
     token = (await world.chats.find_answer(chat_id, owner.start["messageId"])).owner_token
     watcher = Client()
     watching = asyncio.create_task((await world.watch(chat_id)).run(watcher))

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from chat.domain.answer import Event
+from chat.domain.events import Event
 from chat.http.sse import COMMENT
 from chat.http.sse_writer import BUFFER_BYTES, SEND_BYTES, SseWriter
 from tests.kit.clock_loop import ClockLoop, run

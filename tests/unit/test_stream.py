@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from chat.application.ports import Finish, ReasoningDelta, SourcesAdded, TextDelta
-from chat.application.stream_answer import MOST_CHARACTERS
+from chat.application.run_answer import MAX_CHARACTERS
+from chat.application.telemetry_events import OrphanRecovered
 from chat.domain.answer import Answer
 from chat.domain.errors import (
     AnswerFailed,
@@ -21,7 +22,7 @@ from chat.domain.errors import (
 from chat.domain.model import ChatMessage, FinalAnswer, Outcome, Source, Status, StoredAnswer, Usage, new_id
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
-from tests.kit.live import MemoryLive, NoRateLimiter
+from tests.kit.coordination import MemoryCoordination, NoRateLimiter
 from tests.kit.waiting import until
 from tests.kit.world import Client, World, kill
 
@@ -69,9 +70,9 @@ async def test_an_answer_is_delivered_stored_and_released(chats):
     stored = await world.stored(client)
     assert (stored.status, stored.text, stored.finish_reason) == (Status.COMPLETED, "Hello, world", "stop")
     assert client.done["characters"] == len("Hello, world")
-    assert not world.live.leases
+    assert not world.coordination.leases
     assert not world.limits.places
-    assert world.notes.words() == ["started", "first_delta", "ended"]
+    assert world.telemetry.kinds() == ["AnswerStarted", "FirstDeltaSent", "AnswerEnded"]
 
 
 async def test_start_comes_before_the_ai_has_said_anything(chats):
@@ -189,7 +190,7 @@ async def test_the_same_message_with_other_content_leaves_the_place_of_the_first
 
 
 async def test_an_answer_that_never_ends_is_ended_while_it_can_still_be_stored(chats):
-    part = "x" * (MOST_CHARACTERS // 2)
+    part = "x" * (MAX_CHARACTERS // 2)
     world = World(chats, ai=ScriptedAI(part, ReasoningDelta(part), *["more"] * 100))
     client = await world.ask(await world.new_chat())
     assert (client.done["status"], client.failure["code"], client.text) == ("failed", "ai_invalid", part + "more")
@@ -211,7 +212,7 @@ async def test_whatever_keeps_an_end_from_being_stored_the_client_gets_it(chats)
     silence.set()
     await task
     assert client.done["saved"] is False
-    assert list(world.live.parked) == [client.done["messageId"]]
+    assert list(world.coordination.parked) == [client.done["messageId"]]
 
 
 async def test_what_the_start_takes_is_not_added_to_the_deadline(chats):
@@ -226,7 +227,7 @@ async def test_what_the_start_takes_is_not_added_to_the_deadline(chats):
     chat_id, message_id = await world.new_chat(), new_id()
     _, task = await world.begin(chat_id, message=message_id)
     world.chats.is_away = True
-    await kill(task, world.live)
+    await kill(task, world.coordination)
     world.chats.is_away = False
     world.clock.ahead = timedelta(minutes=1)
     loop = asyncio.get_running_loop()
@@ -246,7 +247,7 @@ async def test_a_start_that_takes_all_the_time_there_is_ends_before_the_deadline
     with pytest.raises(StorageUnavailable):
         await world.send(chat_id, seconds=0.2)
     assert not world.limits.places
-    assert not world.live.lines
+    assert not world.coordination.lines
 
 
 class SlowToLeave(ScriptedAI):
@@ -303,7 +304,7 @@ async def test_a_foreign_or_unknown_chat_is_not_found_and_costs_nothing(chats):
             await world.send(wanted)
     assert not world.ai.calls
     assert not world.limits.places
-    assert not world.live.lines
+    assert not world.coordination.lines
 
 
 async def test_a_refused_place_starts_nothing(chats):
@@ -376,7 +377,7 @@ async def test_cancelled_while_it_ends_it_keeps_neither_place_nor_line(chats, tu
     task.cancel()
     await asyncio.wait([task])
     assert not world.limits.places
-    assert not world.live.lines
+    assert not world.coordination.lines
 
 
 async def test_only_what_started_an_answer_counts(chats):
@@ -425,7 +426,7 @@ async def test_mysql_away_at_the_start_calls_no_ai(chats):
         await world.send(chat_id)
     assert not world.ai.calls
     assert not world.limits.places
-    assert not world.live.lines
+    assert not world.coordination.lines
 
 
 class TestIdempotency:
@@ -505,7 +506,7 @@ class TestMySqlAwayAtTheEnd:
         assert chats.called.count("finish") > 1
         assert client.done["saved"] is False
         assert (await world.stored(client)).is_active
-        assert "final_parked" in world.notes.words()
+        assert "final_parked" in world.telemetry.kinds()
 
     async def test_the_next_stream_stores_it(self, chats):
         world, chat_id, client = await self.parked(chats)
@@ -578,7 +579,7 @@ async def test_a_cancelled_request_stores_what_there_is(chats):
         await task
     stored = await world.stored(client)
     assert (stored.status, stored.text) == (Status.INTERRUPTED, "partial")
-    assert not world.live.lines
+    assert not world.coordination.lines
 
 
 async def test_checkpoints_hold_the_partial_text(chats):
@@ -608,18 +609,8 @@ class TestReap:
     async def orphan(self, chats, text_in_log="logged text", text_in_row="logged"):
         """An answer whose process was killed: a row, a log, no lease."""
         world = World(chats, ai=ScriptedAI("x", asyncio.Event()))
-        chat_id = await world.new_chat()
-        generation = await world.send(chat_id)
-        answer = generation.answer
-        answer.begin()
-        partial = Answer(answer.identity)
-        partial.begin()
-        partial.append_text(text_in_row)
-        await chats.checkpoint(partial, generation._owner_token, world.clock())
-        answer.append_text(text_in_log)
-        world.live.logs[answer.identity.message_id] = answer.events
-        world.live.leases.add(answer.identity.message_id)
-        stored = await chats.find_answer(chat_id, answer.identity.message_id)
+        stored = await world.orphan(text_in_log, in_row=text_in_row)
+        world.coordination.leases.add(stored.identity.message_id)
         return world, stored
 
     @pytest.mark.parametrize(
@@ -636,26 +627,26 @@ class TestReap:
     async def test_dead_is_who_is_dead_by_both_clocks(self, chats, lease, is_away, seconds, is_dead):
         world, stored = await self.orphan(chats)
         if not lease:
-            world.live.leases.clear()
-        world.live.is_away = is_away
+            world.coordination.leases.clear()
+        world.coordination.is_away = is_away
         world.clock.ahead = timedelta(seconds=seconds)
-        settled = await world.reap(stored)
-        assert settled.is_active is not is_dead
+        recovered = await world.recover(stored)
+        assert recovered.is_active is not is_dead
 
     @pytest.mark.parametrize(
         ("log", "row", "kept"), [("longer in the log", "short", "longer in the log"), ("x", "longer row", "longer row")]
     )
     async def test_the_longest_text_known_is_kept(self, chats, log, row, kept):
         world, stored = await self.orphan(chats, log, row)
-        world.live.leases.clear()
+        world.coordination.leases.clear()
         world.clock.ahead = timedelta(minutes=1)
-        settled = await world.reap(stored)
-        assert (settled.status, settled.text, settled.error_code) == (Status.INTERRUPTED, kept, "interrupted")
-        assert ("reaped", "interrupted") in world.notes.heard
+        recovered = await world.recover(stored)
+        assert (recovered.status, recovered.text, recovered.error_code) == (Status.INTERRUPTED, kept, "interrupted")
+        assert OrphanRecovered(stored, "interrupted") in world.telemetry.events
 
     async def test_past_its_deadline_a_silent_owner_is_dead(self, chats):
         world, stored = await self.orphan(chats)
-        world.live.leases.clear()
+        world.coordination.leases.clear()
         fresh = StoredAnswer(
             **{
                 name: getattr(stored, name)
@@ -665,21 +656,21 @@ class TestReap:
             deadline_at=world.clock() - timedelta(seconds=3),
             owner_seen_at=world.clock(),
         )
-        assert world.reap._is_dead(fresh, await world.live.owner_status("", ""))
+        assert world.recover._is_dead(fresh, await world.coordination.owner_status("", ""))
 
     async def test_an_owner_that_gave_a_sign_of_life_meanwhile_is_not_reaped(self, chats):
         world, stored = await self.orphan(chats)
-        world.live.leases.clear()
+        world.coordination.leases.clear()
         world.clock.ahead = timedelta(minutes=1)
         alive = Answer(stored.identity)
         alive.begin()
         await chats.checkpoint(alive, stored.owner_token, world.clock())
-        settled = await world.reap(stored)  # judged by what was read before the sign of life
-        assert settled.is_active
+        recovered = await world.recover(stored)  # judged by what was read before the sign of life
+        assert recovered.is_active
 
     async def test_a_new_message_in_the_session_of_a_dead_answer_is_accepted(self, chats):
         world, stored = await self.orphan(chats)
-        world.live.leases.clear()
+        world.coordination.leases.clear()
         world.clock.ahead = timedelta(minutes=1)
         world.ai.script = ["fresh", Finish("stop")]
         client = await world.ask(stored.identity.chat_id, "next")
@@ -688,7 +679,7 @@ class TestReap:
 
 
 async def test_with_redis_away_an_answer_completes(chats):
-    live = MemoryLive()
+    live = MemoryCoordination()
     live.is_away = True
     world = World(chats, live)
     client = await world.ask(await world.new_chat())

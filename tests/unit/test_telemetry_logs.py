@@ -47,7 +47,7 @@ def test_our_modules_lines_carry_what_is_attached_and_the_ids_of_their_task(log)
 def test_the_set_level_is_that_of_our_modules(log, level, written):
     lines = log(level)
     for say in ("debug", "info", "warning"):
-        getattr(logging.getLogger("chat.application.stream_answer"), say)("said")
+        getattr(logging.getLogger("chat.application.run_answer"), say)("said")
     assert len(lines()) == written
 
 

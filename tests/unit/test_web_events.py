@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from chat.domain.answer import Event
+from chat.domain.events import Event
 from chat.http.event_stream import EventStreamResponse
 from tests.kit.waiting import until
 

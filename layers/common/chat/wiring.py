@@ -16,16 +16,18 @@ from chat.adapters.aws.secrets import Secrets
 from chat.adapters.mysql.engine import open_engine
 from chat.adapters.mysql.repository import SqlChatRepository
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.coordination import RedisLive
+from chat.adapters.redis.coordination import RedisCoordination
 from chat.adapters.redis.rate_limiter import RedisRateLimiter
-from chat.adapters.telemetry.answer_telemetry import LoggingJournal
+from chat.adapters.telemetry.answer_telemetry import LoggingTelemetry
 from chat.adapters.telemetry.logs import log_everything
 from chat.application.cancel_answer import CancelAnswer
 from chat.application.create_chat import CreateChat
+from chat.application.deps import AnswerDeps, Budget
 from chat.application.follow_answer import FollowAnswer
-from chat.application.ports import Journal
+from chat.application.ports import AnswerTelemetry
 from chat.application.recover_orphans import OrphanRecovery
-from chat.application.stream_answer import Budget, StreamAnswer
+from chat.application.start_answer import StartAnswer
+from chat.application.telemetry_events import ActiveAnswersCounted, FallbackTaken
 from chat.http.auth.identity import token_verifier
 from chat.http.health import Health
 from chat.http.problems import MEDIA_TYPE
@@ -50,16 +52,15 @@ def write_logs(settings: Settings) -> None:
 class Resources:
     """What every function has open, and how it is closed."""
 
-    settings: Settings
     chats: SqlChatRepository
-    live: RedisLive
-    journal: Journal
-    reap: OrphanRecovery
-    service: HttpDeps
+    coordination: RedisCoordination
+    telemetry: AnswerTelemetry
+    recover: OrphanRecovery
+    http: HttpDeps
 
     async def close(self) -> None:
         """Close all connections."""
-        await self.live.close()
+        await self.coordination.close()
         await self.chats.close()
 
 
@@ -89,29 +90,37 @@ def renewal(secrets: Secrets | None, name: str) -> Callable[[], str | None] | No
 
 def open_resources(settings: Settings, secrets: Secrets | None = None) -> Resources:
     """Build the adapters of both stores; nothing connects yet."""
-    renew_redis = renewal(secrets, "REDIS_URL")
-    journal = LoggingJournal(settings.telemetry)
+    telemetry = LoggingTelemetry(settings.telemetry)
     chats = SqlChatRepository(open_engine(settings.mysql_url, settings.max_concurrency, renewal(secrets, "MYSQL_URL")))
-    live = RedisLive(
-        *(opener(settings.redis_url, renew_redis), settings.session_ttl_seconds),
-        *(lambda: journal.fallback("redis_away"), journal.counted),
+    coordination = RedisCoordination(
+        opener(settings.redis_url, renewal(secrets, "REDIS_URL")),
+        settings.session_ttl_seconds,
+        on_away=lambda: telemetry.record(FallbackTaken("redis_away")),
+        on_counted=lambda active: telemetry.record(ActiveAnswersCounted(active)),
     )
-    service = HttpDeps(settings, token_verifier(settings.auth), Health(chats, live, journal))
-    return Resources(settings, chats, live, journal, OrphanRecovery(chats, live, journal, now), service)
+    recover = OrphanRecovery(chats, leases=coordination, event_log=coordination, telemetry=telemetry, now=now)
+    http = HttpDeps(settings, token_verifier(settings.auth), Health(chats, coordination, telemetry))
+    return Resources(chats, coordination, telemetry, recover, http)
 
 
 def create_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette:
     """Return the application of create_chat."""
-    stores = open_resources(settings, secrets)
-    routes = create_routes(stores.service, CreateChat(stores.chats, now))
-    return application(stores.service, routes, closing(stores))
+    resources = open_resources(settings, secrets)
+    routes = create_routes(resources.http, CreateChat(resources.chats, now))
+    return application(resources.http, routes, closing(resources))
 
 
 def cancel_stream(settings: Settings, secrets: Secrets | None = None) -> Starlette:
     """Return the application of cancel_stream."""
-    stores = open_resources(settings, secrets)
-    cancel = CancelAnswer(stores.chats, stores.live, stores.reap, stores.journal, now)
-    return application(stores.service, cancel_routes(stores.service, cancel), closing(stores))
+    resources = open_resources(settings, secrets)
+    cancel = CancelAnswer(
+        resources.chats,
+        signals=resources.coordination,
+        recover=resources.recover,
+        telemetry=resources.telemetry,
+        now=now,
+    )
+    return application(resources.http, cancel_routes(resources.http, cancel), closing(resources))
 
 
 def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette:
@@ -121,7 +130,8 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
     if settings.ai is None:
         raise SettingsError("stream_chat needs the settings of the AI")
     ai = settings.ai
-    stores = open_resources(settings, secrets)
+    resources = open_resources(settings, secrets)
+    chats, coordination, telemetry = resources.chats, resources.coordination, resources.telemetry
     transport = choose_transport(ai)
     client = open_client(ai, transport)
     renew = renewal(secrets, "OPENAI_API_KEY")
@@ -130,14 +140,22 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
         key = await asyncio.to_thread(renew) if renew is not None else None
         return Secret(key) if key else None
 
-    budget = Budget(ai.context_tokens, ai.max_output_tokens, settings.deadline_margin_seconds)
-    live, journal = stores.live, stores.journal
-    limits = RedisRateLimiter(live.pipe, live.beat, settings.limits, lambda: journal.fallback("limits_off"))
-    stream = StreamAnswer(
-        *(stores.chats, stores.live, limits, OpenAI(ai, client, renew_key)),
-        *(stores.reap, stores.journal, budget, now),
+    deps = AnswerDeps(
+        chats,
+        leases=coordination,
+        ai=OpenAI(ai, client, renew_key),
+        telemetry=telemetry,
+        budget=Budget(ai.context_tokens, ai.max_output_tokens, settings.deadline_margin_seconds),
+        now=now,
     )
-    follow = FollowAnswer(stores.chats, stores.live, stores.reap, stores.journal)
+    rate_limiter = RedisRateLimiter(
+        coordination.pipe,
+        coordination.beat,
+        settings.limits,
+        on_away=lambda: telemetry.record(FallbackTaken("limits_off")),
+    )
+    start = StartAnswer(deps, rate_limiter, resources.recover)
+    follow = FollowAnswer(chats, event_log=coordination, recover=resources.recover, telemetry=telemetry)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -147,12 +165,12 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
             yield
         finally:
             await client.aclose()
-            await stores.close()
+            await resources.close()
 
-    return application(stores.service, stream_routes(stores.service, stream, follow), lifespan)
+    return application(resources.http, stream_routes(resources.http, start, follow), lifespan)
 
 
-def closing(stores: Resources) -> Lifespan[Starlette]:
+def closing(resources: Resources) -> Lifespan[Starlette]:
     """Return the lifespan that closes everything at the end, where a server has one; Mangum on Lambda has none."""
 
     @asynccontextmanager
@@ -160,7 +178,7 @@ def closing(stores: Resources) -> Lifespan[Starlette]:
         try:
             yield
         finally:
-            await stores.close()
+            await resources.close()
 
     return lifespan
 

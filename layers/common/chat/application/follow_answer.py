@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from chat.application.ports import Chats, Journal, Live, LogPage
+from chat.application.deps import Deliver
+from chat.application.ports import AnswerTelemetry, Chats, EventLog, LogPage
 from chat.application.recover_orphans import OrphanRecovery
-from chat.application.stream_answer import Deliver
+from chat.application.telemetry_events import FallbackTaken
 from chat.domain.errors import StorageUnavailable
+from chat.domain.events import EventName
 from chat.domain.model import StoredAnswer
-from chat.domain.replay import growth, join, last_events, replay, start_afresh
+from chat.domain.replay import growth, join, last_events, replay, restart
 
 POLL_SECONDS = 0.1
 SILENCE_SECONDS = 1.0
@@ -36,9 +38,9 @@ class FollowAnswer:
     """Finds answers to follow, for any of the user's devices. Never starts a generation."""
 
     chats: Chats
-    live: Live
-    reap: OrphanRecovery
-    journal: Journal
+    event_log: EventLog
+    recover: OrphanRecovery
+    telemetry: AnswerTelemetry
     silence_seconds: float = SILENCE_SECONDS
     away_seconds: float = AWAY_SECONDS
 
@@ -51,7 +53,7 @@ class FollowAnswer:
         """
         await self.chats.require(chat_id, user_id)
         stored = await self._find(chat_id, session_id, wanted)
-        return None if stored is None else self.from_stored(await self.reap(stored), wanted.after)
+        return None if stored is None else self.from_stored(await self.recover(stored), wanted.after)
 
     def from_stored(self, stored: StoredAnswer, after: int | None = None) -> Following:
         """Follow an answer that is already at hand."""
@@ -71,8 +73,8 @@ class FollowAnswer:
 class Following:
     """One watcher of one answer."""
 
-    def __init__(self, case: FollowAnswer, stored: StoredAnswer, after: int | None) -> None:
-        self._case = case
+    def __init__(self, deps: FollowAnswer, stored: StoredAnswer, after: int | None) -> None:
+        self._deps = deps
         self._stored = stored
         self._is_resumed = after is not None
         self._position = after or 0
@@ -108,9 +110,9 @@ class Following:
             elif not self._stored.is_active:
                 await self._end()
                 return True
-            elif page is None and loop.time() - there_at > self._case.away_seconds:
+            elif page is None and loop.time() - there_at > self._deps.away_seconds:
                 return False
-            elif loop.time() - asked_at > self._case.silence_seconds:
+            elif loop.time() - asked_at > self._deps.silence_seconds:
                 asked_at = loop.time()
                 await self._ask()
                 continue  # an end that was logged meanwhile is delivered from the log
@@ -121,40 +123,40 @@ class Following:
 
         A checkpoint may come late, with less than the one before it: what has been delivered stays.
         """
-        self._case.journal.fallback("follow_from_mysql", self.message_id)
+        self._deps.telemetry.record(FallbackTaken("follow_from_mysql", self.message_id))
         text, reasoning = "", ""
-        self._deliver([start_afresh(self._stored)], True)
+        self._deliver([restart(self._stored)], True)
         while self._stored.is_active:
             self._deliver(growth(self._stored, text, reasoning), False)
             if self._stored.text.startswith(text):
                 text = self._stored.text
             if self._stored.reasoning.startswith(reasoning):
                 reasoning = self._stored.reasoning
-            await asyncio.sleep(self._case.silence_seconds)
+            await asyncio.sleep(self._deps.silence_seconds)
             await self._ask()
         if self._stored.text.startswith(text) and self._stored.reasoning.startswith(reasoning):
             self._deliver(growth(self._stored, text, reasoning), False)
-            self._deliver([event for event in replay(self._stored) if event.name == "sources"], False)
+            self._deliver([event for event in replay(self._stored) if event.name == EventName.SOURCES], False)
             self._deliver(last_events(self._stored, 1), False)
         else:
             self._replay()
 
     async def _read(self) -> LogPage | None:
-        who = self._stored.identity
+        identity = self._stored.identity
         try:
-            return await self._case.live.read_log(who.chat_id, who.message_id, self._position)
+            return await self._deps.event_log.read(identity.chat_id, identity.message_id, self._position)
         except StorageUnavailable:
             return None
 
     async def _ask(self) -> None:
         """Look at MySQL, which says whether the answer has ended; keeps what is known while MySQL is away."""
-        who = self._stored.identity
+        identity = self._stored.identity
         try:
-            stored = await self._case.chats.find_answer(who.chat_id, who.message_id)
+            stored = await self._deps.chats.find_answer(identity.chat_id, identity.message_id)
             if stored is not None:
-                self._stored = await self._case.reap(stored)
+                self._stored = await self._deps.recover(stored)
         except StorageUnavailable:
-            self._case.journal.fallback("follow_blind", self.message_id)
+            self._deps.telemetry.record(FallbackTaken("follow_blind", self.message_id))
 
     async def _end(self) -> None:
         """Make the end that the log lacks: only the end if the client has exactly what is stored, else all of it."""
@@ -170,5 +172,5 @@ class Following:
 
     def _replay(self) -> None:
         """Deliver all of it from MySQL, after a `start` that outdates older ids: the log may yet be there, or whole."""
-        self._deliver([start_afresh(self._stored)], True)
+        self._deliver([restart(self._stored)], True)
         self._deliver(replay(self._stored)[1:], False)

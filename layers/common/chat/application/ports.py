@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from chat.domain.answer import Answer, Event
+from chat.application.telemetry_events import TelemetryEvent
+from chat.domain.answer import Answer
+from chat.domain.events import Event
 from chat.domain.model import (
     AlreadyAnswered,
     Chat,
@@ -105,18 +107,56 @@ class LogPage(NamedTuple):
     """The log holds the answer's last event and this page reaches it."""
 
 
+class EventLog(Protocol):
+    """Every event of an answer, kept for a while so that clients can resume. May be lost without losing an answer."""
+
+    async def read(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
+        """Return the events after number `after`; None when there is no log, or it has a hole there.
+
+        An empty page means that nothing new has been logged.
+
+        Raises:
+            StorageUnavailable: Redis is down.
+        """
+        ...
+
+
+class CancelSignals(Protocol):
+    """How a cancel reaches the owner of an answer, in whichever process."""
+
+    async def request_cancel(self, chat_id: str, message_id: str, by_session: str) -> None:
+        """Set the cancel key, then publish.
+
+        Raises:
+            StorageUnavailable: Redis is down; the request may or may not have arrived.
+        """
+        ...
+
+    async def put_pending_cancel(self, chat_id: str, user_message_id: str, by_session: str) -> None:
+        """Leave a cancel for the answer to a message that has not arrived; it waits for a bounded time.
+
+        Raises:
+            StorageUnavailable: Redis is down.
+        """
+        ...
+
+    async def delete_pending_cancel(self, chat_id: str, user_message_id: str) -> None:
+        """Take such a cancel back; does nothing while Redis is down."""
+        ...
+
+
 class OwnerStatus(NamedTuple):
     """What Redis knows of an answer's owner."""
 
-    owner_alive: bool
-    parked: FinalAnswer | None
-    """What the owner wanted to store at the end, when MySQL was away."""
+    is_alive: bool
+    stashed_final: FinalAnswer | None
+    """What the owner wanted to store at the end, when MySQL was down."""
 
 
 class AnswerLease(Protocol):
-    """A running answer's line to Redis, held by its owner. No method raises when Redis is away."""
+    """Held by the owner of a running answer, who publishes it to Redis. No method raises when Redis is down."""
 
-    async def register(self, look_for_intent: bool) -> bool:
+    async def register(self, look_for_pending_cancel: bool) -> bool:
         """Announce the answer, await the acknowledged subscription, then tell whether a cancel is already waiting.
 
         Must be called after the answer's row is stored; waits a bounded time.
@@ -128,7 +168,7 @@ class AnswerLease(Protocol):
         ...
 
     async def stash_final(self, final: FinalAnswer) -> bool:
-        """Keep the final record for whoever meets the row next; False when Redis is away too."""
+        """Keep the end of the answer for the next reader to store; False when Redis is down too."""
         ...
 
     async def close(self) -> None:
@@ -136,66 +176,36 @@ class AnswerLease(Protocol):
         ...
 
 
-class Live(Protocol):
-    """What is quick and may be lost: signals, leases, event logs."""
+class Leases(Protocol):
+    """Which answers are owned by a living process. Signals only: MySQL decides who owns an answer."""
 
     def claim(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]) -> AnswerLease:
         """Begin to watch for cancels of this answer; from `register` on its events are copied to the log."""
         ...
 
-    async def request_cancel(self, chat_id: str, message_id: str, by_session: str) -> None:
-        """Set the cancel key, then publish.
-
-        Raises:
-            StorageUnavailable: Redis is away; the request may or may not have arrived.
-        """
-        ...
-
-    async def put_pending_cancel(self, chat_id: str, user_message_id: str, by_session: str) -> None:
-        """Leave a cancel for the answer to a message that has not arrived; it waits for a bounded time.
-
-        Raises:
-            StorageUnavailable: Redis is away.
-        """
-        ...
-
-    async def delete_pending_cancel(self, chat_id: str, user_message_id: str) -> None:
-        """Take such a cancel back; does nothing when Redis is away."""
-        ...
-
-    async def read_log(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
-        """Return the events after number `after`; None when there is no log, or it has a hole there.
-
-        An empty page means that nothing new has been logged.
-
-        Raises:
-            StorageUnavailable: Redis is away.
-        """
-        ...
-
     async def owner_status(self, chat_id: str, message_id: str) -> OwnerStatus | None:
-        """Return the owner's signs of life; None when Redis is away and nothing is known."""
+        """Return what is known of the owner; None when Redis is down and nothing is known."""
         ...
 
     async def delete_stashed_final(self, chat_id: str, message_id: str) -> None:
-        """Drop a parked record that has been stored; does nothing when Redis is away."""
+        """Drop a stashed end that has been stored; does nothing while Redis is down."""
         ...
 
     async def count_active(self) -> int | None:
-        """Return how many answers gave a sign of life lately, in all processes; None when Redis is away."""
+        """Return how many answers gave a sign of life lately, in all processes; None when Redis is down."""
         ...
 
     async def ping(self) -> None:
         """Make one round trip.
 
         Raises:
-            StorageUnavailable: Redis is away.
+            StorageUnavailable: Redis is down.
         """
         ...
 
 
 class AdmissionRequest(NamedTuple):
-    """One of perhaps several attempts to have a message answered; each takes and gives back for itself."""
+    """One of perhaps several attempts to have a message answered; each acquires and releases for itself."""
 
     user_id: str
     message: str
@@ -205,13 +215,13 @@ class AdmissionRequest(NamedTuple):
 
 
 class RateLimiter(Protocol):
-    """Per-user limits. With Redis away they let everything pass."""
+    """Limits per user. With Redis down they let everything pass."""
 
     async def acquire(self, attempt: AdmissionRequest, tokens: int) -> None:
-        """Count the message, take a place among the active answers and reserve `tokens`.
+        """Count the message, take a slot among the active answers and reserve `tokens`.
 
-        While another attempt at the same message has its place, nothing is refused, and both count as one.
-        Repeating it changes nothing. A place becomes free by itself when its process is no longer heard of.
+        While another attempt at the same message has a slot, nothing is refused, and both count as one.
+        Repeating it changes nothing. The slot of a process that died becomes free by itself.
 
         Raises:
             RateLimited: a limit is reached; nothing was taken.
@@ -219,7 +229,7 @@ class RateLimiter(Protocol):
         ...
 
     async def release(self, attempt: AdmissionRequest, tokens: int, has_started: bool) -> None:
-        """Give the place back and replace the reservation by the tokens really used; repeating it changes nothing.
+        """Give the slot back and replace the reservation by the tokens really used; repeating it changes nothing.
 
         Unless it `has_started` an answer, it counts no longer among the messages of this minute.
         """
@@ -277,72 +287,9 @@ class AI(Protocol):
         ...
 
 
-class Probe(NamedTuple):
-    """What one round trip to a store took; None when it did not answer."""
+class AnswerTelemetry(Protocol):
+    """Hears what happens in an answer's life, for logs and metrics."""
 
-    milliseconds: float | None
-
-    @property
-    def is_well(self) -> bool:
-        return self.milliseconds is not None
-
-
-Fallback = Literal[
-    "checkpoint_missed",
-    "final_parked",
-    "final_lost",
-    "follow_from_mysql",
-    "follow_blind",
-    "redis_away",
-    "limits_off",
-]
-"""A way around something that is away: MySQL did not take a partial text; it did not take the end, which Redis then
-kept, or nobody; a follower goes on from MySQL, or without it; Redis did not answer; limits were not checked."""
-
-
-class Journal(Protocol):
-    """Hears what happens in an answer's life, for logs and metrics. Never raises or waits, never sees a text."""
-
-    def counted(self, active: int) -> None:
-        """So many answers run in all processes, as Redis has just said."""
-        ...
-
-    def started(self, answer: Answer, user_id: str, redis_milliseconds: float) -> None:
-        """The answer is registered, which took so long, and the AI is asked next."""
-        ...
-
-    def first_delta(self, answer: Answer, user_id: str, milliseconds: float) -> None:
-        """The first text came, so long after the request."""
-        ...
-
-    def ended(self, answer: Answer, user_id: str, milliseconds: float) -> None:
-        """The end is stored and delivered; without an ending someone else had ended the answer before."""
-        ...
-
-    def cancelled(
-        self,
-        chat_id: str,
-        message_id: str | None,
-        user_id: str | None,
-        session_id: str,
-        outcome: str,
-        milliseconds: float,
-    ) -> None:
-        """A cancel was answered; without a message id the message had not arrived."""
-        ...
-
-    def reaped(self, answer: StoredAnswer, ending: str) -> None:
-        """The answer of a dead owner was ended: `parked` with the end that it had left, else `interrupted`."""
-        ...
-
-    def limited(self, chat_id: str, user_id: str, session_id: str, limit: str) -> None:
-        """A message was refused; `limit` is one of a few fixed words."""
-        ...
-
-    def fallback(self, what: Fallback, message_id: str | None = None) -> None:
-        """A way around was taken, by one answer or by the whole process."""
-        ...
-
-    def probed(self, redis: Probe, mysql: Probe, active: int | None) -> None:
-        """Both stores were asked how they are."""
+    def record(self, event: TelemetryEvent) -> None:
+        """Take note of it. Never raises or waits, never sees a text."""
         ...

@@ -1,4 +1,4 @@
-"""Finish what a dead owner left, on read: whoever meets an active answer asks here first."""
+"""End what a dead owner left, on read: whoever meets an active answer asks here first."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from chat.application.ports import Chats, Journal, Live, OwnerStatus
+from chat.application.deps import CHECKPOINT_SECONDS
+from chat.application.ports import AnswerTelemetry, Chats, EventLog, Leases, OwnerStatus
+from chat.application.telemetry_events import OrphanRecovered
 from chat.domain.errors import FailureCode, StorageUnavailable
 from chat.domain.model import FinalAnswer, Outcome, Status, StoredAnswer, Usage
 from chat.domain.prompt_window import estimate_tokens
 from chat.domain.replay import Logged, join
 
-CHECKPOINT_SECONDS = 5.0
-"""How often an owner writes its partial text and its sign of life to MySQL."""
 OWNER_TIMEOUT = timedelta(seconds=3 * CHECKPOINT_SECONDS)
 """Longer without a sign of life in MySQL, and without a lease in Redis, is death."""
 OWNER_TIMEOUT_UNCONFIRMED = 2 * OWNER_TIMEOUT
@@ -27,40 +27,41 @@ class OrphanRecovery:
     """Returns answers as they stand, those of dead owners finished."""
 
     chats: Chats
-    live: Live
-    journal: Journal
+    leases: Leases
+    event_log: EventLog
+    telemetry: AnswerTelemetry
     now: Callable[[], datetime]
 
     async def __call__(self, stored: StoredAnswer) -> StoredAnswer:
-        """Return `stored`, or how it ended if its owner had parked its end or is dead.
+        """Return `stored`, or how it ended if its owner had stashed its end or is dead.
 
         Raises:
-            StorageUnavailable: MySQL is away.
+            StorageUnavailable: MySQL is down.
         """
         if not stored.is_active:
             return stored
-        who = stored.identity
-        vitals = await self.live.owner_status(who.chat_id, who.message_id)
-        if vitals is not None and vitals.parked is not None:
-            await self.chats.finish(who.chat_id, who.message_id, stored.owner_token, vitals.parked)
-            await self.live.delete_stashed_final(who.chat_id, who.message_id)
-            self.journal.reaped(stored, "parked")
-        elif self._is_dead(stored, vitals):
+        identity = stored.identity
+        owner = await self.leases.owner_status(identity.chat_id, identity.message_id)
+        if owner is not None and owner.stashed_final is not None:
+            await self.chats.finish(identity.chat_id, identity.message_id, stored.owner_token, owner.stashed_final)
+            await self.leases.delete_stashed_final(identity.chat_id, identity.message_id)
+            self.telemetry.record(OrphanRecovered(stored, "parked"))
+        elif self._is_dead(stored, owner):
             final = await self._last_known(stored)
             if await self.chats.finish(
-                who.chat_id, who.message_id, stored.owner_token, final, if_seen_at=stored.owner_seen_at
+                identity.chat_id, identity.message_id, stored.owner_token, final, if_seen_at=stored.owner_seen_at
             ):
-                self.journal.reaped(stored, "interrupted")
+                self.telemetry.record(OrphanRecovered(stored, "interrupted"))
         else:
             return stored
-        return await self.chats.find_answer(who.chat_id, who.message_id) or stored
+        return await self.chats.find_answer(identity.chat_id, identity.message_id) or stored
 
-    def _is_dead(self, stored: StoredAnswer, vitals: OwnerStatus | None) -> bool:
-        if vitals is not None and vitals.owner_alive:
+    def _is_dead(self, stored: StoredAnswer, owner: OwnerStatus | None) -> bool:
+        if owner is not None and owner.is_alive:
             return False
         now = self.now()
-        silence = OWNER_TIMEOUT if vitals is not None else OWNER_TIMEOUT_UNCONFIRMED
-        return now - stored.owner_seen_at > silence or now > stored.deadline_at + CLOCK_TOLERANCE
+        timeout = OWNER_TIMEOUT if owner is not None else OWNER_TIMEOUT_UNCONFIRMED
+        return now - stored.owner_seen_at > timeout or now > stored.deadline_at + CLOCK_TOLERANCE
 
     async def _last_known(self, stored: StoredAnswer) -> FinalAnswer:
         logged = await self._logged(stored)
@@ -72,9 +73,9 @@ class OrphanRecovery:
         return FinalAnswer(ending, text, reasoning, sources, usage, self.now())
 
     async def _logged(self, stored: StoredAnswer) -> Logged:
-        who = stored.identity
+        identity = stored.identity
         try:
-            page = await self.live.read_log(who.chat_id, who.message_id, 0)
+            page = await self.event_log.read(identity.chat_id, identity.message_id, 0)
         except StorageUnavailable:
             page = None
         return join(page.events if page else ())

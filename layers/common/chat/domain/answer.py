@@ -13,31 +13,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from json.encoder import encode_basestring
-from typing import NamedTuple, overload
+from typing import overload
 
 from chat.domain.errors import FAILURES, FailureCode
+from chat.domain.events import Event, EventName
 from chat.domain.model import AnswerIds, Outcome, Source, Status, Usage
 
-DELTA = ""
-"""The name of text events: they carry no `event:` field, so that a plain `onmessage` receives exactly the text."""
-LAST = "done"
-"""The name of the last event, whose number is 0."""
-_MOST_PIECES = 64
+_MAX_PIECES = 64
 """Texts are joined when there are so many: each string costs 50 bytes beside its characters."""
 
 
 class IllegalTransition(RuntimeError):
     """The answer is not in a state in which this can happen."""
-
-
-class Event(NamedTuple):
-    """One server-sent event before it is framed."""
-
-    number: int
-    """Counts up from 1 without gaps; 0 for the last event, whose id is not a number."""
-    name: str
-    data: str
-    """JSON on one line."""
 
 
 def to_json(value: object) -> str:
@@ -62,11 +49,11 @@ class Events(Sequence[Event]):
         if name:
             self._names[len(self._data)] = name
         self._data.append(data)
-        return Event(0 if name == LAST else len(self._data), name, data)
+        return Event(0 if name == EventName.DONE else len(self._data), name, data)
 
     def count_of(self, name: str) -> int:
         """Return how many have this name."""
-        if name == DELTA:
+        if name == EventName.DELTA:
             return len(self._data) - len(self._names)
         return sum(known == name for known in self._names.values())
 
@@ -83,8 +70,8 @@ class Events(Sequence[Event]):
         return self._event(range(len(self._data))[index])
 
     def _event(self, at: int) -> Event:
-        name = self._names.get(at, DELTA)
-        return Event(0 if name == LAST else at + 1, name, self._data[at])
+        name = self._names.get(at, EventName.DELTA)
+        return Event(0 if name == EventName.DONE else at + 1, name, self._data[at])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -123,16 +110,16 @@ class Answer:
     def begin(self) -> Event:
         """Make the `start` event."""
         self._step("new", "streaming")
-        who = self.identity
+        identity = self.identity
         return self.events.add(
-            "start",
+            EventName.START,
             to_json(
                 {
-                    "chatId": who.chat_id,
-                    "messageId": who.message_id,
-                    "userMessageId": who.user_message_id,
-                    "sessionId": who.session_id,
-                    "model": who.model,
+                    "chatId": identity.chat_id,
+                    "messageId": identity.message_id,
+                    "userMessageId": identity.user_message_id,
+                    "sessionId": identity.session_id,
+                    "model": identity.model,
                 }
             ),
         )
@@ -141,16 +128,16 @@ class Answer:
         """Add text."""
         self._step("streaming", "streaming")
         self._text.append(delta)
-        if len(self._text) > _MOST_PIECES:
+        if len(self._text) > _MAX_PIECES:
             self._text = [self.text]
         self.characters += len(delta)
-        return self.events.add(DELTA, '{"delta":' + encode_basestring(delta) + "}")
+        return self.events.add(EventName.DELTA, '{"delta":' + encode_basestring(delta) + "}")
 
     def append_reasoning(self, delta: str) -> Event:
         """Add reasoning."""
         self._step("streaming", "streaming")
         self._reasoning.append(delta)
-        return self.events.add("reasoning", '{"delta":' + encode_basestring(delta) + "}")
+        return self.events.add(EventName.REASONING, '{"delta":' + encode_basestring(delta) + "}")
 
     def add_sources(self, sources: Sequence[Source]) -> Event | None:
         """Add those sources whose URL is new; None when none is."""
@@ -164,7 +151,7 @@ class Answer:
         if not new:
             return None
         self.sources.extend(new)
-        return self.events.add("sources", to_json({"sources": [{"title": s.title, "url": s.url} for s in new]}))
+        return self.events.add(EventName.SOURCES, to_json({"sources": [{"title": s.title, "url": s.url} for s in new]}))
 
     def end(self, outcome: Outcome, usage: Usage, is_saved: bool = True) -> list[Event]:
         """Make the last events: `failure` where there is one, then `done`."""
@@ -175,7 +162,7 @@ class Answer:
             code = FailureCode(outcome.error_code)
             message, retryable = FAILURES[code]
             events.append(
-                self.events.add("failure", to_json({"code": code, "message": message, "retryable": retryable}))
+                self.events.add(EventName.FAILURE, to_json({"code": code, "message": message, "retryable": retryable}))
             )
         done: dict[str, object] = {
             "status": outcome.status,
@@ -190,7 +177,7 @@ class Answer:
         }
         if not is_saved:
             done["saved"] = False
-        return [*events, self.events.add(LAST, to_json(done))]
+        return [*events, self.events.add(EventName.DONE, to_json(done))]
 
     def _step(self, expected: str, following: str) -> None:
         if self._state != expected:

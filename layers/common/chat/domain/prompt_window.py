@@ -23,7 +23,7 @@ def estimate_input(turns: Sequence[ChatMessage]) -> int:
     return sum(TOKENS_PER_TURN + estimate_tokens(turn.content) for turn in turns)
 
 
-def fit(
+def fit_history(
     system_prompt: str | None, history: Sequence[QuestionAnswer], content: str, budget_tokens: int
 ) -> list[ChatMessage]:
     """Return the system prompt, as many of the latest exchanges as fit the budget, and the new message.

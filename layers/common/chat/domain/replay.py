@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from chat.domain.answer import DELTA, Answer, Event, default_error_code
+from chat.domain.answer import Answer, default_error_code
+from chat.domain.events import Event, EventName
 from chat.domain.model import Outcome, Source, StoredAnswer, Usage
 
 PIECE_CHARACTERS = 8192
@@ -28,8 +29,8 @@ def replay(stored: StoredAnswer) -> list[Event]:
 
 def last_events(stored: StoredAnswer, following: int) -> list[Event]:
     """Return only how the answer ended; a `failure` gets the number `following`."""
-    outcome = [event for event in replay(stored) if event.name in ("failure", "done")]
-    return [event._replace(number=following) if event.number else event for event in outcome]
+    last = [event for event in replay(stored) if event.name in (EventName.FAILURE, EventName.DONE)]
+    return [event._replace(number=following) if event.number else event for event in last]
 
 
 def growth(stored: StoredAnswer, text: str, reasoning: str) -> list[Event]:
@@ -43,7 +44,7 @@ def growth(stored: StoredAnswer, text: str, reasoning: str) -> list[Event]:
     ]
 
 
-def start_afresh(stored: StoredAnswer) -> Event:
+def restart(stored: StoredAnswer) -> Event:
     """Return a `start` numbered 0: who comes back with its id gets everything, not what followed an older one."""
     return Answer(stored.identity).begin()._replace(number=0)
 
@@ -62,11 +63,11 @@ def join(events: Sequence[Event]) -> Logged:
     reasoning: list[str] = []
     sources: list[Source] = []
     for event in events:
-        if event.name == DELTA:
+        if event.name == EventName.DELTA:
             text.append(json.loads(event.data)["delta"])
-        elif event.name == "reasoning":
+        elif event.name == EventName.REASONING:
             reasoning.append(json.loads(event.data)["delta"])
-        elif event.name == "sources":
+        elif event.name == EventName.SOURCES:
             sources += [Source(source["title"], source["url"]) for source in json.loads(event.data)["sources"]]
     return Logged("".join(text), "".join(reasoning), sources)
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from chat.application.stream_answer import Deliver
+from chat.application.deps import Deliver
 from chat.http.sse import HEADERS
 from chat.http.sse_writer import SseWriter
 

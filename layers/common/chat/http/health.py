@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chat.application.ports import Chats, Journal, Live, Probe
+from chat.application.ports import AnswerTelemetry, Chats, Leases
+from chat.application.telemetry_events import Probe, StoresProbed
 from chat.domain.errors import StorageUnavailable
 
 FRESH_SECONDS = 1.0
@@ -20,8 +21,8 @@ class Health:
     """Probes Redis and MySQL side by side; says nothing about anyone in them."""
 
     chats: Chats
-    live: Live
-    journal: Journal
+    leases: Leases
+    telemetry: AnswerTelemetry
     _report: dict[str, Any] = field(default_factory=dict)
     _probed_at: float = float("-inf")
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -36,11 +37,11 @@ class Health:
 
     async def _probe(self) -> dict[str, Any]:
         redis, mysql, active = await asyncio.gather(
-            _timed(self.live.ping), _timed(self.chats.ping), self.live.count_active()
+            _timed(self.leases.ping), _timed(self.chats.ping), self.leases.count_active()
         )
-        self.journal.probed(redis, mysql, active)
+        self.telemetry.record(StoresProbed(redis, mysql, active))
         return {
-            "status": "ok" if redis.is_well and mysql.is_well else "degraded",
+            "status": "ok" if redis.is_healthy and mysql.is_healthy else "degraded",
             "redis": _document(redis),
             "mysql": _document(mysql),
             "activeStreams": active or 0,
@@ -48,7 +49,7 @@ class Health:
 
 
 def _document(probe: Probe) -> dict[str, Any]:
-    return {"ok": probe.is_well, "latencyMs": probe.milliseconds}
+    return {"ok": probe.is_healthy, "latencyMs": probe.milliseconds}
 
 
 async def _timed(ping: Callable[[], Awaitable[None]]) -> Probe:

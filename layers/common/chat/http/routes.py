@@ -17,7 +17,8 @@ from starlette.types import Lifespan
 from chat.application.cancel_answer import CancelAnswer, Cancelled, Cancelling, CancelResult, CancelTarget
 from chat.application.create_chat import CreateChat
 from chat.application.follow_answer import FollowAnswer, Following, FollowRequest
-from chat.application.stream_answer import AnswerRun, SendMessage, StreamAnswer
+from chat.application.run_answer import AnswerRun
+from chat.application.start_answer import SendMessage, StartAnswer
 from chat.domain.errors import InvalidRequest
 from chat.domain.model import StoredAnswer
 from chat.http.auth.identity import TokenVerifier, identify_caller, identify_canceller, identify_user
@@ -88,7 +89,7 @@ def create_routes(service: HttpDeps, create: CreateChat) -> list[Route]:
     return [_route("/api/chat/create", endpoint, "POST")]
 
 
-def stream_routes(service: HttpDeps, stream: StreamAnswer, follow: FollowAnswer) -> list[Route]:
+def stream_routes(service: HttpDeps, stream: StartAnswer, follow: FollowAnswer) -> list[Route]:
     """Return the routes of stream_chat."""
     settings = service.settings
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from chat.domain.answer import LAST, Event
+from chat.domain.events import Event, EventName
 
 COMMENT = b":\n"
 """A comment between events: says nothing, keeps the connection from looking idle.
@@ -33,7 +33,7 @@ def encode_events(events: Iterable[Event], message_id: str, with_ids: bool = Tru
     for number, name, data in events:
         if name:
             lines.append(f"event: {name}\n")
-        if name == LAST:
+        if name == EventName.DONE:
             lines.append(f"data: {data}\nid: {message_id}:done\n\n")
         elif with_ids:
             lines.append(f"data: {data}\nid: {message_id}:{number or 'start'}\n\n")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
-from chat.domain.answer import Event
+from chat.domain.events import Event
 from chat.http.sse import COMMENT, encode_events
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

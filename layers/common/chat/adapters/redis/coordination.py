@@ -1,4 +1,4 @@
-"""Redis as `Live`: registrations, cancels, leases, logs. Losing any of it loses no answer."""
+"""Redis as `EventLog`, `CancelSignals` and `Leases`. Losing any of it loses no answer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ return 1
 """Takes the lease back, and the session's entry unless it already names a later answer."""
 
 
-class RedisLive:
+class RedisCoordination:
     """One for each process: one pipelined connection and one subscription for all its answers and followers."""
 
     def __init__(
@@ -81,7 +81,7 @@ class RedisLive:
     async def delete_stashed_final(self, chat_id: str, message_id: str) -> None:
         await self._forget(keys.final(chat_id, message_id))
 
-    async def read_log(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
+    async def read(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
         with _needed():
             entries, exists = await self.pipe.run(*event_log.read(chat_id, message_id, after))
             if isinstance(entries, Refusal) or isinstance(exists, Refusal):
@@ -127,12 +127,17 @@ class RedisLive:
 
 
 class RedisAnswerLease:
-    """The line of one running answer; takes part in the beat from `register` to `conclude`."""
+    """The lease of one running answer; takes part in every flush from `register` to `release`."""
 
     def __init__(
-        self, live: RedisLive, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]
+        self,
+        coordination: RedisCoordination,
+        answer: Answer,
+        owner_token: str,
+        user_id: str,
+        on_cancel: Callable[[], None],
     ) -> None:
-        self._live = live
+        self._coordination = coordination
         self._answer = answer
         self._user_id = user_id
         self._on_cancel = on_cancel
@@ -148,31 +153,31 @@ class RedisAnswerLease:
         self._appending = 0
         self._next_append = self._next_poll = self._next_lease = self._next_session = 0.0
         self._due: list[Callable[[Any], None]] = []
-        self._watch = live.subscription.watch(self._cancel, on_cancel)
+        self._watch = coordination.subscription.watch(self._cancel, on_cancel)
 
-    async def register(self, look_for_intent: bool) -> bool:
-        if look_for_intent:
+    async def register(self, look_for_pending_cancel: bool) -> bool:
+        if look_for_pending_cancel:
             self._intent = keys.intent(self._chat_id, self._answer.identity.user_message_id)
-        self._live.beat.join(self)
-        if self._live.pipe.is_away:
+        self._coordination.beat.join(self)
+        if self._coordination.pipe.is_away:
             return False
         await self._watch.acknowledged()
         who, now, moment = self._answer.identity, time.time(), asyncio.get_running_loop().time()
         session = ("user", self._user_id, "active", who.message_id, "since", now, "seen", now)
         try:
-            *_, active, waiting = await self._live.pipe.run(
+            *_, active, waiting = await self._coordination.pipe.run(
                 self._lease_command(),
                 ("HSET", self._session, *session),
-                ("EXPIRE", self._session, self._live.kept_seconds),
+                ("EXPIRE", self._session, self._coordination.kept_seconds),
                 ("ZADD", keys.ACTIVE, now, who.message_id),
-                *self._live.trim(moment),
+                *self._coordination.trim(moment),
                 _count_command(),
                 self._poll_command(),
             )
         except RedisAway:
             return False
         if isinstance(active, int):
-            self._live.on_counted(active)
+            self._coordination.on_counted(active)
         self._next_poll = moment + POLL_SECONDS
         self._next_lease = moment + LEASE_REFRESH_SECONDS
         self._next_session = moment + SESSION_REFRESH_SECONDS
@@ -193,23 +198,27 @@ class RedisAnswerLease:
             take(reply)
 
     async def release(self) -> None:
-        self._live.beat.drop(self)
+        self._coordination.beat.drop(self)
         who = self._answer.identity
         commands = [command for command, _ in self._append_commands(len(self._answer.events))]
         commands.append(("EVAL", RELEASE, 2, self._lease, self._session, who.message_id))
         commands.append(("ZREM", keys.ACTIVE, who.message_id))
         try:
-            replies = await self._live.pipe.run(*commands)
+            replies = await self._coordination.pipe.run(*commands)
             if replies[0] is None:  # the log was lost since the last beat
                 self._logged, self._is_log_begun = 0, False
-                await self._live.pipe.run(*[command for command, _ in self._append_commands(len(self._answer.events))])
+                await self._coordination.pipe.run(
+                    *[command for command, _ in self._append_commands(len(self._answer.events))]
+                )
         except RedisAway:
             pass  # followers look at MySQL
 
     async def stash_final(self, final: FinalAnswer) -> bool:
         key = keys.final(self._chat_id, self._message_id)
         try:
-            (kept,) = await self._live.pipe.run(("SET", key, final_records.dump(final), "EX", self._live.kept_seconds))
+            (kept,) = await self._coordination.pipe.run(
+                ("SET", key, final_records.dump(final), "EX", self._coordination.kept_seconds)
+            )
         except RedisAway:
             return False
         return not isinstance(kept, Refusal)
@@ -218,9 +227,9 @@ class RedisAnswerLease:
         # All lead back here: an answer that has ended would wait for the garbage collector.
         self._due, self._on_cancel, self._watch.callback = [], _nothing, _nothing
         try:
-            await self._live.beat.leave(self)
+            await self._coordination.beat.leave(self)
         finally:  # also if nobody waits for it any more
-            await self._live.subscription.unwatch(self._cancel)
+            await self._coordination.subscription.unwatch(self._cancel)
 
     def _wanted(self, now: float) -> Iterator[tuple[Command, Callable[[Any], None]]]:
         if now >= self._next_append:
@@ -235,8 +244,8 @@ class RedisAnswerLease:
         if now >= self._next_session:
             self._next_session = now + SESSION_REFRESH_SECONDS
             yield ("HSET", self._session, "seen", time.time()), _ignore
-            yield ("EXPIRE", self._session, self._live.kept_seconds), _ignore
-            for command in self._live.trim(now):
+            yield ("EXPIRE", self._session, self._coordination.kept_seconds), _ignore
+            for command in self._coordination.trim(now):
                 yield command, _ignore
 
     def _append_commands(self, most: int) -> Iterator[tuple[Command, Callable[[Any], None]]]:
@@ -247,7 +256,7 @@ class RedisAnswerLease:
         is_new = not self._is_log_begun
         yield event_log.append(self._chat_id, self._message_id, self._logged + 1, new, is_new), self._heard_append
         if is_new:
-            yield ("EXPIRE", keys.events(self._chat_id, self._message_id), self._live.kept_seconds), _ignore
+            yield ("EXPIRE", keys.events(self._chat_id, self._message_id), self._coordination.kept_seconds), _ignore
 
     def _heard_append(self, reply: Any) -> None:
         if reply is None:

@@ -16,9 +16,7 @@ from typing import Any
 from chat.adapters.redis import keys
 from chat.adapters.redis.connection import Command
 from chat.application.ports import LogPage
-from chat.domain.answer import Event
-
-DONE = "done"
+from chat.domain.events import Event, EventName
 
 
 def append(chat_id: str, message_id: str, first: int, events: Sequence[Event], is_new: bool) -> Command:
@@ -56,6 +54,6 @@ def page(entries: Sequence[Any], exists: int, after: int) -> LogPage | None:
             if number < following:
                 continue
             name, _, data = line.partition("\t")
-            events.append(Event(0 if name == DONE else number, name, data))
+            events.append(Event(0 if name == EventName.DONE else number, name, data))
             following += 1
-    return LogPage(events, bool(events) and events[-1].name == DONE)
+    return LogPage(events, bool(events) and events[-1].name == EventName.DONE)

@@ -1,4 +1,4 @@
-"""The journal as log lines and metrics: each event is one line, and publishes its numbers itself."""
+"""`AnswerTelemetry` as log lines and metrics: each event is one line, which carries its own numbers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,21 @@ from chat.adapters.telemetry import metric_names
 from chat.adapters.telemetry.logs import event_logger
 from chat.adapters.telemetry.metric_names import Metric
 from chat.adapters.telemetry.metrics import embedded
-from chat.application.ports import Fallback, Probe
-from chat.domain.answer import DELTA, Answer
-from chat.domain.model import AnswerIds, Status, StoredAnswer
+from chat.application.telemetry_events import (
+    ActiveAnswersCounted,
+    AnswerEnded,
+    AnswerStarted,
+    CancelAnswered,
+    FallbackTaken,
+    FirstDeltaSent,
+    LimitReached,
+    OrphanRecovered,
+    StoresProbed,
+    TelemetryEvent,
+)
+from chat.domain.answer import Answer
+from chat.domain.events import EventName
+from chat.domain.model import AnswerIds, Status
 from chat.settings import TelemetrySettings
 
 USER_CHARACTERS = 16
@@ -27,7 +39,7 @@ SHARED: dict[str, Any] = {"requestId": None, "chatId": None, "messageId": None}
 """What concerns all answers of a process carries the ids of none."""
 
 
-class LoggingJournal:
+class LoggingTelemetry:
     """Writes an answer's life. Holds numbers of this process only, so that concurrent answers cannot mix.
 
     A user appears as a keyed hash (HMAC-SHA-256): ids can be guessed, and a plain hash of a guess would show who it is.
@@ -42,95 +54,105 @@ class LoggingJournal:
         self._running: WeakSet[Answer] = WeakSet()
         self._active: int | None = None
 
-    def counted(self, active: int) -> None:
-        self._active = active
+    def record(self, event: TelemetryEvent) -> None:
+        match event:
+            case ActiveAnswersCounted():
+                self._active = event.active
+            case AnswerStarted():
+                self._started(event)
+            case FirstDeltaSent():
+                fields = {**_ids(event.answer.identity), "user": self._pseudonym(event.user_id)}
+                milliseconds = _rounded(event.milliseconds)
+                self._write(metric_names.FIRST_DELTA, fields, {metric_names.TIME_TO_FIRST_DELTA: milliseconds})
+            case AnswerEnded():
+                self._ended(event)
+            case CancelAnswered():
+                self._cancelled(event)
+            case OrphanRecovered():
+                self._recovered(event)
+            case LimitReached():
+                fields = {"chatId": event.chat_id, "sessionId": event.session_id}
+                fields |= {"user": self._pseudonym(event.user_id), metric_names.LIMIT: event.limit}
+                self._write(metric_names.LIMITED, fields, {metric_names.RATE_LIMITED: 1}, kind=event.limit)
+            case FallbackTaken():
+                self._fallback(event)
+            case StoresProbed():
+                self._probed(event)
 
-    def started(self, answer: Answer, user_id: str, redis_milliseconds: float) -> None:
+    def _started(self, event: AnswerStarted) -> None:
+        answer = event.answer
         self._running.add(answer)
         values: dict[Metric, float] = {metric_names.ANSWER_STARTED: 1, metric_names.PROCESS_STREAMS: len(self._running)}
         active, self._active = self._active, None
         if active is not None:  # Redis has just answered
-            values |= {metric_names.ACTIVE_STREAMS: active, metric_names.REDIS_WAIT: _rounded(redis_milliseconds)}
-        fields = {**_ids(answer.identity), "user": self._pseudonym(user_id), "model": answer.identity.model}
+            redis_wait = _rounded(event.redis_milliseconds)
+            values |= {metric_names.ACTIVE_STREAMS: active, metric_names.REDIS_WAIT: redis_wait}
+        fields = {**_ids(answer.identity), "user": self._pseudonym(event.user_id), "model": answer.identity.model}
         self._write(metric_names.STARTED, fields, values)
 
-    def first_delta(self, answer: Answer, user_id: str, milliseconds: float) -> None:
-        fields = {**_ids(answer.identity), "user": self._pseudonym(user_id)}
-        self._write(metric_names.FIRST_DELTA, fields, {metric_names.TIME_TO_FIRST_DELTA: _rounded(milliseconds)})
-
-    def ended(self, answer: Answer, user_id: str, milliseconds: float) -> None:
+    def _ended(self, event: AnswerEnded) -> None:
+        answer = event.answer
         self._running.discard(answer)
-        ending, usage = answer.outcome, answer.usage
-        deltas = answer.events.count_of(DELTA)
+        outcome, usage = answer.outcome, answer.usage
+        deltas = answer.events.count_of(EventName.DELTA)
         fields: dict[str, Any] = {
             **_ids(answer.identity),
-            "user": self._pseudonym(user_id),
-            "status": ending.status if ending else "taken over",
-            "finishReason": ending.finish_reason if ending else None,
-            "errorCode": ending.error_code if ending else None,
+            "user": self._pseudonym(event.user_id),
+            "status": outcome.status if outcome else "taken over",
+            "finishReason": outcome.finish_reason if outcome else None,
+            "errorCode": outcome.error_code if outcome else None,
             "events": len(answer.events),
             "characters": answer.characters,
             "sources": len(answer.sources),
         }
-        values = {metric_names.ANSWER_DURATION: _rounded(milliseconds), metric_names.DELTAS: deltas}
-        if ending is not None:  # else whoever took the answer over has counted its end
-            values[metric_names.ENDS[ending.status]] = 1
+        values = {metric_names.ANSWER_DURATION: _rounded(event.milliseconds), metric_names.DELTAS: deltas}
+        if outcome is not None:  # else whoever took the answer over has counted its end
+            values[metric_names.ENDS[outcome.status]] = 1
         if usage is not None:
             fields["usageEstimated"] = usage.estimated
             values |= {metric_names.INPUT_TOKENS: usage.input_tokens, metric_names.OUTPUT_TOKENS: usage.output_tokens}
-        is_well = ending is not None and ending.status in (Status.COMPLETED, Status.CANCELLED)
-        self._write(metric_names.ENDED, fields, values, logging.INFO if is_well else logging.WARNING)
+        is_good = outcome is not None and outcome.status in (Status.COMPLETED, Status.CANCELLED)
+        self._write(metric_names.ENDED, fields, values, logging.INFO if is_good else logging.WARNING)
 
-    def cancelled(
-        self,
-        chat_id: str,
-        message_id: str | None,
-        user_id: str | None,
-        session_id: str,
-        outcome: str,
-        milliseconds: float,
-    ) -> None:
+    def _cancelled(self, event: CancelAnswered) -> None:
         fields = {
-            **{"chatId": chat_id, "messageId": message_id, "sessionId": session_id, "outcome": outcome},
-            **{"user": self._pseudonym(user_id) if user_id else None, "milliseconds": _rounded(milliseconds)},
+            "chatId": event.chat_id,
+            "messageId": event.message_id,
+            "sessionId": event.session_id,
+            "outcome": event.result,
+            "user": self._pseudonym(event.user_id) if event.user_id else None,
+            "milliseconds": _rounded(event.milliseconds),
         }
-        is_stopping = message_id is not None and outcome != "NotActive"
-        self._write(
-            metric_names.CANCEL, fields, {metric_names.CANCEL_LATENCY: _rounded(milliseconds)} if is_stopping else {}
-        )
+        is_stopping = event.message_id is not None and event.result != "NotActive"
+        values = {metric_names.CANCEL_LATENCY: _rounded(event.milliseconds)} if is_stopping else {}
+        self._write(metric_names.CANCEL, fields, values)
 
-    def reaped(self, answer: StoredAnswer, ending: str) -> None:
+    def _recovered(self, event: OrphanRecovered) -> None:
         values = {metric_names.ANSWER_REAPED: 1}
-        if ending == Status.INTERRUPTED:  # a parked end was counted by its owner
+        if event.ending == "interrupted":  # a stashed end was counted by its owner
             values[metric_names.ENDS[Status.INTERRUPTED]] = 1
-        self._write(metric_names.REAPED, {**_ids(answer.identity), "ending": ending}, values, logging.WARNING)
+        fields = {**_ids(event.answer.identity), "ending": event.ending}
+        self._write(metric_names.REAPED, fields, values, logging.WARNING)
 
-    def limited(self, chat_id: str, user_id: str, session_id: str, limit: str) -> None:
-        fields = {
-            "chatId": chat_id,
-            "sessionId": session_id,
-            "user": self._pseudonym(user_id),
-            metric_names.LIMIT: limit,
-        }
-        self._write(metric_names.LIMITED, fields, {metric_names.RATE_LIMITED: 1}, kind=limit)
+    def _fallback(self, event: FallbackTaken) -> None:
+        fields: dict[str, Any] = {metric_names.WHAT: event.fallback}
+        fields |= {"messageId": event.message_id} if event.message_id else SHARED
+        level = logging.ERROR if event.fallback == "final_lost" else logging.WARNING
+        self._write(metric_names.FALLBACK, fields, {metric_names.FALLBACKS: 1}, level, event.fallback)
 
-    def fallback(self, what: Fallback, message_id: str | None = None) -> None:
-        fields = {metric_names.WHAT: what} | ({"messageId": message_id} if message_id else SHARED)
-        level = logging.ERROR if what == "final_lost" else logging.WARNING
-        self._write(metric_names.FALLBACK, fields, {metric_names.FALLBACKS: 1}, level, what)
-
-    def probed(self, redis: Probe, mysql: Probe, active: int | None) -> None:
+    def _probed(self, event: StoresProbed) -> None:
+        redis, mysql = event.redis, event.mysql
         values: dict[Metric, float] = {
-            metric_names.REDIS_HEALTHY: int(redis.is_well),
-            metric_names.MYSQL_HEALTHY: int(mysql.is_well),
+            metric_names.REDIS_HEALTHY: int(redis.is_healthy),
+            metric_names.MYSQL_HEALTHY: int(mysql.is_healthy),
         }
         if redis.milliseconds is not None:
             values[metric_names.REDIS_LATENCY] = redis.milliseconds
         if mysql.milliseconds is not None:
             values[metric_names.MYSQL_LATENCY] = mysql.milliseconds
-        if active is not None:
-            values[metric_names.ACTIVE_STREAMS] = active
-        level = logging.INFO if redis.is_well and mysql.is_well else logging.WARNING
+        if event.active is not None:
+            values[metric_names.ACTIVE_STREAMS] = event.active
+        level = logging.INFO if redis.is_healthy and mysql.is_healthy else logging.WARNING
         self._write(metric_names.PROBED, SHARED, values, level)
 
     def _write(
@@ -142,19 +164,19 @@ class LoggingJournal:
         kind: str = "",
     ) -> None:
         metrics = embedded(values, self._service, self._namespace, kind) if values else {}
-        say = {logging.INFO: self._logger.info, logging.WARNING: self._logger.warning}.get(level, self._logger.error)
-        say(event, extra={**fields, **metrics})
+        log = {logging.INFO: self._logger.info, logging.WARNING: self._logger.warning}.get(level, self._logger.error)
+        log(event, extra={**fields, **metrics})
 
     def _pseudonym(self, user_id: str) -> str:
         return hmac.digest(self._key, user_id.encode(), hashlib.sha256).hex()[:USER_CHARACTERS]
 
 
-def _ids(who: AnswerIds) -> dict[str, Any]:
+def _ids(identity: AnswerIds) -> dict[str, Any]:
     return {
-        "chatId": who.chat_id,
-        "messageId": who.message_id,
-        "userMessageId": who.user_message_id,
-        "sessionId": who.session_id,
+        "chatId": identity.chat_id,
+        "messageId": identity.message_id,
+        "userMessageId": identity.user_message_id,
+        "sessionId": identity.session_id,
     }
 
 

@@ -1,15 +1,17 @@
-"""`Live` and `Limits` in memory: what Redis does for the use cases, in the simplest way, and able to be away."""
+"""What Redis does for the use cases, in memory, in the simplest way, and able to be down."""
 
 import asyncio
 from collections.abc import Callable
 
 from chat.application.ports import AdmissionRequest, LogPage, OwnerStatus
-from chat.domain.answer import Answer, Event
+from chat.application.telemetry_events import ActiveAnswersCounted, FallbackTaken, TelemetryEvent
+from chat.domain.answer import Answer
 from chat.domain.errors import StorageUnavailable
+from chat.domain.events import Event
 from chat.domain.model import FinalAnswer
 
 
-class MemoryLive:
+class MemoryCoordination:
     """One Redis, shared by as many processes as attach to it."""
 
     def __init__(self) -> None:
@@ -40,7 +42,7 @@ class MemoryLive:
     async def delete_pending_cancel(self, chat_id: str, user_message_id: str) -> None:
         self.intents.discard((chat_id, user_message_id))
 
-    async def read_log(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
+    async def read(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
         await self._trip()
         if message_id not in self.logs:
             return None
@@ -70,32 +72,34 @@ class MemoryLive:
 class MemoryAnswerLease:
     """A line whose log is always up to date: it shares the answer's own list of events."""
 
-    def __init__(self, live: MemoryLive, answer: Answer, on_cancel: Callable[[], None]) -> None:
-        self.live, self.answer, self.on_cancel = live, answer, on_cancel
+    def __init__(self, coordination: MemoryCoordination, answer: Answer, on_cancel: Callable[[], None]) -> None:
+        self.coordination, self.answer, self.on_cancel = coordination, answer, on_cancel
         self.is_registered = False
 
-    async def register(self, look_for_intent: bool) -> bool:
+    async def register(self, look_for_pending_cancel: bool) -> bool:
         who = self.answer.identity
         self.is_registered = True
-        if self.live.is_away:
+        if self.coordination.is_away:
             return False
-        self.live.leases.add(who.message_id)
-        self.live.logs[who.message_id] = self.answer.events
+        self.coordination.leases.add(who.message_id)
+        self.coordination.logs[who.message_id] = self.answer.events
         intent = (who.chat_id, who.user_message_id)
-        return (who.chat_id, who.message_id) in self.live.cancels or (look_for_intent and intent in self.live.intents)
+        return (who.chat_id, who.message_id) in self.coordination.cancels or (
+            look_for_pending_cancel and intent in self.coordination.intents
+        )
 
     async def release(self) -> None:
-        self.live.leases.discard(self.answer.identity.message_id)
+        self.coordination.leases.discard(self.answer.identity.message_id)
 
     async def stash_final(self, final: FinalAnswer) -> bool:
-        if self.live.is_away:
+        if self.coordination.is_away:
             return False
-        self.live.parked[self.answer.identity.message_id] = final
+        self.coordination.parked[self.answer.identity.message_id] = final
         return True
 
     async def close(self) -> None:
-        self.live.lines.remove(self)
-        self.live.leases.discard(self.answer.identity.message_id)
+        self.coordination.lines.remove(self)
+        self.coordination.leases.discard(self.answer.identity.message_id)
 
 
 class NoRateLimiter:
@@ -117,38 +121,15 @@ class NoRateLimiter:
 
 
 class RecordingTelemetry:
-    """A journal that remembers what it was told."""
+    """Remembers what it was told."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple] = []
+        self.events: list[TelemetryEvent] = []
 
-    def counted(self, active):
-        pass
+    def record(self, event: TelemetryEvent) -> None:
+        if not isinstance(event, ActiveAnswersCounted):
+            self.events.append(event)
 
-    def started(self, answer, user_id, redis_milliseconds):
-        self.heard.append(("started", answer.identity.message_id))
-
-    def first_delta(self, answer, user_id, milliseconds):
-        self.heard.append(("first_delta", answer.identity.message_id))
-
-    def ended(self, answer, user_id, milliseconds):
-        self.heard.append(("ended", answer.identity.message_id))
-
-    def cancelled(self, chat_id, message_id, user_id, session_id, outcome, milliseconds):
-        self.heard.append(("cancelled", outcome))
-
-    def reaped(self, answer, ending):
-        self.heard.append(("reaped", ending))
-
-    def limited(self, chat_id, user_id, session_id, limit):
-        self.heard.append(("limited", limit))
-
-    def fallback(self, what, message_id=None):
-        self.heard.append(("fallback", what))
-
-    def probed(self, redis, mysql, active):
-        self.heard.append(("probed", redis.is_well, mysql.is_well))
-
-    def words(self) -> list[str]:
-        """Return only what happened."""
-        return [note[0] if note[0] != "fallback" else note[1] for note in self.heard]
+    def kinds(self) -> list[str]:
+        """Return only what happened: each event's class, or which fallback was taken."""
+        return [e.fallback if isinstance(e, FallbackTaken) else type(e).__name__ for e in self.events]

@@ -9,8 +9,20 @@ from types import SimpleNamespace
 import pytest
 
 from chat.adapters.telemetry import metric_names
-from chat.adapters.telemetry.answer_telemetry import LoggingJournal
-from chat.application.ports import Finish, Probe, Usage
+from chat.adapters.telemetry.answer_telemetry import LoggingTelemetry
+from chat.application.ports import Finish, Usage
+from chat.application.telemetry_events import (
+    ActiveAnswersCounted,
+    AnswerEnded,
+    AnswerStarted,
+    CancelAnswered,
+    FallbackTaken,
+    FirstDeltaSent,
+    LimitReached,
+    OrphanRecovered,
+    Probe,
+    StoresProbed,
+)
 from chat.domain.answer import Answer
 from chat.domain.errors import AnswerFailed, FailureCode, RateLimited
 from chat.domain.model import AnswerIds, Status, new_id
@@ -18,7 +30,7 @@ from chat.log_context import bind, ids
 from chat.settings import Secret, TelemetrySettings
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
-from tests.kit.live import NoRateLimiter
+from tests.kit.coordination import NoRateLimiter
 from tests.kit.log_lines import dimensions, metrics, of, parse
 from tests.kit.waiting import until
 from tests.kit.world import World
@@ -31,8 +43,8 @@ def settings(**changes) -> TelemetrySettings:
 
 
 @pytest.fixture
-def journal() -> LoggingJournal:
-    return LoggingJournal(settings())
+def telemetry() -> LoggingTelemetry:
+    return LoggingTelemetry(settings())
 
 
 @pytest.fixture
@@ -40,13 +52,13 @@ def lines(capsys):
     return lambda: parse(capsys.readouterr().out)
 
 
-def world_of(journal, *script, **more) -> World:
-    return World(MemoryChats(), ai=ScriptedAI(*script), journal=journal, **more)
+def world_of(telemetry, *script, **more) -> World:
+    return World(MemoryChats(), ai=ScriptedAI(*script), telemetry=telemetry, **more)
 
 
-async def test_an_answer_is_one_line_at_its_start_one_at_its_first_text_and_one_at_its_end(journal, lines):
-    world = world_of(journal, "안녕", "하세요", Usage(7, 5), Finish("stop"))
-    journal.counted(4)
+async def test_an_answer_is_one_line_at_its_start_one_at_its_first_text_and_one_at_its_end(telemetry, lines):
+    world = world_of(telemetry, "안녕", "하세요", Usage(7, 5), Finish("stop"))
+    telemetry.record(ActiveAnswersCounted(4))
     with bind(requestId="request-1"):
         client = await world.ask(await world.new_chat())
     found = lines()
@@ -67,13 +79,13 @@ async def test_an_answer_is_one_line_at_its_start_one_at_its_first_text_and_one_
 
 
 @pytest.mark.parametrize("status", [Status.COMPLETED, Status.CANCELLED, Status.FAILED, Status.TIMEOUT])
-async def test_each_end_is_counted_under_its_own_name(status, journal, lines):
+async def test_each_end_is_counted_under_its_own_name(status, telemetry, lines):
     silence = asyncio.Event()
     last = {
         Status.COMPLETED: Finish("stop"),
         Status.FAILED: AnswerFailed(FailureCode.AI_ERROR),
     }.get(status, silence)
-    world = world_of(journal, "half", last)
+    world = world_of(telemetry, "half", last)
     chat_id = await world.new_chat()
     client, task = await world.begin(chat_id, seconds=0.5 if status is Status.TIMEOUT else 900)
     if status is Status.CANCELLED:
@@ -90,14 +102,14 @@ async def test_each_end_is_counted_under_its_own_name(status, journal, lines):
     assert line["level"] == ("WARNING" if status in (Status.FAILED, Status.TIMEOUT) else "INFO")
 
 
-async def test_sixteen_answers_at_once_have_each_its_own_ids_and_numbers(journal, lines):
+async def test_sixteen_answers_at_once_have_each_its_own_ids_and_numbers(telemetry, lines):
     """Invariant of issue 4: powertools' keys and metrics are the process's, ours are the answer's."""
     gates = [asyncio.Event() for _ in range(16)]
     chats, asked = MemoryChats(), {}
 
     async def one(number: int) -> None:
         script = [*["x"] * number, gates[number], "y", Usage(number, number), Finish("stop")]
-        world = World(chats, ai=ScriptedAI(*script), journal=journal)
+        world = World(chats, ai=ScriptedAI(*script), telemetry=telemetry)
         world.user = f"user-{number}"
         with bind(requestId=f"request-{number}"):
             client, task = await world.begin(await world.new_chat(), session=f"session-{number}")
@@ -124,16 +136,16 @@ async def test_sixteen_answers_at_once_have_each_its_own_ids_and_numbers(journal
     assert len({line["user"] for line in found}) == 16
 
 
-async def test_a_delta_costs_no_line(journal, lines):
-    world = world_of(journal, *["word "] * 1000, Finish("stop"))
+async def test_a_delta_costs_no_line(telemetry, lines):
+    world = world_of(telemetry, *["word "] * 1000, Finish("stop"))
     await world.ask(await world.new_chat())
     found = lines()
     assert len(found) == len(LIFE)
     assert of(found, metric_names.ENDED)[0]["Deltas"] == 1000
 
 
-async def test_a_cancel_is_a_line_of_its_own_with_its_latency(journal, lines):
-    world = world_of(journal, "half", asyncio.Event())
+async def test_a_cancel_is_a_line_of_its_own_with_its_latency(telemetry, lines):
+    world = world_of(telemetry, "half", asyncio.Event())
     chat_id = await world.new_chat()
     client, task = await world.begin(chat_id)
     await client.has(2)
@@ -151,14 +163,14 @@ async def test_a_cancel_is_a_line_of_its_own_with_its_latency(journal, lines):
         assert not metrics(line), "what stopped nothing says nothing about how long stopping takes"
 
 
-async def test_an_answer_that_another_process_ended_is_counted_by_that_one_only(journal, lines):
+async def test_an_answer_that_another_process_ended_is_counted_by_that_one_only(telemetry, lines):
     answer = Answer(AnswerIds("c", "m", "u", "s", "model"))
     answer.begin()
     stored = SimpleNamespace(identity=answer.identity)
-    journal.started(answer, "alice", 1)
-    journal.ended(answer, "alice", 10)
-    journal.reaped(stored, "interrupted")
-    journal.reaped(stored, "parked")
+    telemetry.record(AnswerStarted(answer, "alice", 1))
+    telemetry.record(AnswerEnded(answer, "alice", 10))
+    telemetry.record(OrphanRecovered(stored, "interrupted"))
+    telemetry.record(OrphanRecovered(stored, "parked"))
     _, ended, interrupted, parked = lines()
     assert ended["status"] == "taken over"
     assert not {name for name in metrics(ended) if name.startswith("Answer")} - {"AnswerDuration"}
@@ -166,12 +178,12 @@ async def test_an_answer_that_another_process_ended_is_counted_by_that_one_only(
     assert metrics(parked) == {"AnswerReaped": 1}
 
 
-async def test_a_refused_message_says_which_limit_it_met(journal, lines):
+async def test_a_refused_message_says_which_limit_it_met(telemetry, lines):
     class Full(NoRateLimiter):
         async def acquire(self, *args) -> None:
             raise RateLimited("too many", 3, "minute")
 
-    world = world_of(journal, limits=Full())
+    world = world_of(telemetry, limits=Full())
     with pytest.raises(RateLimited):
         await world.send(await world.new_chat())
     (line,) = lines()
@@ -179,12 +191,12 @@ async def test_a_refused_message_says_which_limit_it_met(journal, lines):
     assert dimensions(line) == [["service"], ["service", "limit"]]
 
 
-def test_what_concerns_the_whole_process_carries_no_answers_ids(journal, lines):
+def test_what_concerns_the_whole_process_carries_no_answers_ids(telemetry, lines):
     """The task that keeps a connection was started by some request, whose ids it has inherited."""
     with bind(requestId="r", chatId="c", messageId="m"):
-        journal.fallback("redis_away")
-        journal.fallback("checkpoint_missed", "m")
-        journal.probed(Probe(1.5), Probe(None), 3)
+        telemetry.record(FallbackTaken("redis_away"))
+        telemetry.record(FallbackTaken("checkpoint_missed", "m"))
+        telemetry.record(StoresProbed(Probe(1.5), Probe(None), 3))
     away, missed, probed = lines()
     for line in (away, probed):
         assert not {"requestId", "chatId", "messageId"} & set(line)
@@ -193,37 +205,37 @@ def test_what_concerns_the_whole_process_carries_no_answers_ids(journal, lines):
     assert metrics(probed) == {"RedisHealthy": 1, "MysqlHealthy": 0, "RedisLatency": 1.5, "ActiveStreams": 3}
 
 
-def test_without_redis_a_start_says_nothing_of_redis(journal, lines):
+def test_without_redis_a_start_says_nothing_of_redis(telemetry, lines):
     answers = [Answer(AnswerIds("c", f"m{number}", "u", "s", "model")) for number in range(2)]
-    journal.counted(9)
+    telemetry.record(ActiveAnswersCounted(9))
     for answer in answers:
-        journal.started(answer, "alice", 500)
+        telemetry.record(AnswerStarted(answer, "alice", 500))
     first, second = map(metrics, lines())
     assert "ActiveStreams" in first and "RedisWait" in first
     assert "ActiveStreams" not in second and "RedisWait" not in second
 
 
-def everything(journal: LoggingJournal) -> None:
+def everything(telemetry: LoggingTelemetry) -> None:
     """Let every event happen."""
     answers = {
         status: Answer(AnswerIds(new_id(), new_id(), new_id(), "phone", "model")) for status in metric_names.ENDS
     }
     for status, answer in answers.items():
         answer.begin()
-        journal.counted(1)
-        journal.started(answer, "alice@example.com", 1)
-        journal.first_delta(answer, "alice@example.com", 2)
+        telemetry.record(ActiveAnswersCounted(1))
+        telemetry.record(AnswerStarted(answer, "alice@example.com", 1))
+        telemetry.record(FirstDeltaSent(answer, "alice@example.com", 2))
         answer.outcome, answer.usage = SimpleNamespace(status=status, finish_reason=None, error_code=None), Usage(1, 2)
-        journal.ended(answer, "alice@example.com", 3)
-    journal.cancelled(new_id(), new_id(), "alice@example.com", "phone", "Cancelled", 4)
-    journal.reaped(SimpleNamespace(identity=answer.identity), "interrupted")
-    journal.limited(new_id(), "alice@example.com", "phone", "minute")
-    journal.fallback("final_lost", new_id())
-    journal.probed(Probe(1), Probe(2), 3)
+        telemetry.record(AnswerEnded(answer, "alice@example.com", 3))
+    telemetry.record(CancelAnswered(new_id(), new_id(), "alice@example.com", "phone", "Cancelled", 4))
+    telemetry.record(OrphanRecovered(SimpleNamespace(identity=answer.identity), "interrupted"))
+    telemetry.record(LimitReached(new_id(), "alice@example.com", "phone", "minute"))
+    telemetry.record(FallbackTaken("final_lost", new_id()))
+    telemetry.record(StoresProbed(Probe(1), Probe(2), 3))
 
 
-def test_every_name_of_the_names_module_is_written_and_no_other(journal, lines):
-    everything(journal)
+def test_every_name_of_the_names_module_is_written_and_no_other(telemetry, lines):
+    everything(telemetry)
     found = lines()
     assert {line["message"] for line in found} == set(metric_names.EVENTS)
     assert {name for line in found for name in metrics(line)} == {metric.name for metric in metric_names.METRICS}
@@ -231,8 +243,8 @@ def test_every_name_of_the_names_module_is_written_and_no_other(journal, lines):
     assert units == {metric.name: metric.unit for metric in metric_names.METRICS}
 
 
-def test_no_id_is_ever_a_dimension(journal, lines):
-    everything(journal)
+def test_no_id_is_ever_a_dimension(telemetry, lines):
+    everything(telemetry)
     assert {name for line in lines() for one in dimensions(line) for name in one} == {"service", "limit", "what"}
 
 
@@ -240,8 +252,8 @@ def test_a_user_appears_under_a_keyed_pseudonym_only(capsys):
     key = Secret("k" * 32)
     outputs = []
     for user_key in (key, key, Secret("other"), None, None):
-        journal = LoggingJournal(settings(user_key=user_key))
-        everything(journal)
+        telemetry = LoggingTelemetry(settings(user_key=user_key))
+        everything(telemetry)
         outputs.append(capsys.readouterr().out)
     users = [{line["user"] for line in parse(output) if "user" in line} for output in outputs]
     assert [len(found) for found in users] == [1] * 5, "one user, one pseudonym within a process"
@@ -255,20 +267,20 @@ def test_a_user_appears_under_a_keyed_pseudonym_only(capsys):
 
 
 def test_a_pseudonym_is_what_the_recipe_in_the_docs_computes(lines):
-    journal = LoggingJournal(settings(user_key=Secret("k" * 32)))
-    journal.limited("c", "alice", "phone", "minute")
+    telemetry = LoggingTelemetry(settings(user_key=Secret("k" * 32)))
+    telemetry.record(LimitReached("c", "alice", "phone", "minute"))
     (line,) = lines()
     assert line["user"] == hmac.new(b"k" * 32, b"alice", "sha256").hexdigest()[:16]
 
 
 def test_a_quiet_level_does_not_silence_what_carries_metrics(lines, monkeypatch):
     monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "ERROR")
-    journal = LoggingJournal(settings(service="a_quiet_one", level="ERROR"))
-    everything(journal)
+    telemetry = LoggingTelemetry(settings(service="a_quiet_one", level="ERROR"))
+    everything(telemetry)
     assert {line["message"] for line in lines()} == set(metric_names.EVENTS)
 
 
-async def test_no_text_of_a_message_is_ever_written(journal, capsys, caplog):
+async def test_no_text_of_a_message_is_ever_written(telemetry, capsys, caplog):
     secret = "Meine Kontonummer ist 4711"
     scripts = (
         [secret, Finish("stop")],
@@ -277,14 +289,14 @@ async def test_no_text_of_a_message_is_ever_written(journal, capsys, caplog):
     )
     caplog.set_level(logging.DEBUG)
     for script in scripts:
-        world = world_of(journal, *script)
+        world = world_of(telemetry, *script)
         await world.ask(await world.new_chat(), secret)
     written = capsys.readouterr()
     assert len(of(parse(written.out), metric_names.ENDED)) == len(scripts)
     assert not [word for word in ("Meine", "Kontonummer") if word in written.out + written.err]
 
 
-async def test_an_answers_ids_are_with_everything_that_happens_within_it_and_gone_afterwards(journal):
+async def test_an_answers_ids_are_with_everything_that_happens_within_it_and_gone_afterwards(telemetry):
     seen = []
 
     class Curious(ScriptedAI):
@@ -293,13 +305,13 @@ async def test_an_answers_ids_are_with_everything_that_happens_within_it_and_gon
             async for batch in super().answer(turns, max_tokens):
                 yield batch
 
-    world = World(MemoryChats(), ai=Curious(), journal=journal)
+    world = World(MemoryChats(), ai=Curious(), telemetry=telemetry)
     client = await world.ask(await world.new_chat())
     assert seen == [{"chatId": client.start["chatId"], "messageId": client.start["messageId"]}]
     assert not ids()
 
 
-def test_a_standard_output_that_is_gone_stops_nothing(journal, monkeypatch, capfd):
+def test_a_standard_output_that_is_gone_stops_nothing(telemetry, monkeypatch, capfd):
     class Closed:
         def write(self, _):
             raise BrokenPipeError
@@ -308,5 +320,5 @@ def test_a_standard_output_that_is_gone_stops_nothing(journal, monkeypatch, capf
             raise BrokenPipeError
 
     monkeypatch.setattr("sys.stdout", Closed())
-    journal.fallback("redis_away")
+    telemetry.record(FallbackTaken("redis_away"))
     assert capfd.readouterr().err == "", "nothing but JSON is ever written, not even about that"

@@ -13,8 +13,9 @@ from chat.adapters.mysql.database import Database
 from chat.adapters.mysql.repository import SqlChatRepository
 from chat.adapters.mysql.rows import load_answer
 from chat.application.ports import Chats, LogPage, OwnerStatus, TextDelta
-from chat.domain.answer import Answer, Event
+from chat.domain.answer import Answer
 from chat.domain.errors import StorageUnavailable
+from chat.domain.events import Event
 from chat.domain.model import FinalAnswer, NewAnswer, Started, StoredAnswer
 from tests.kit.chats import MemoryChats
 from tests.kit.virtual_time import PROCESS
@@ -104,7 +105,7 @@ class DistantChats:
         return call
 
 
-class DistantLive:
+class DistantCoordination:
     """A Redis with leases that expire, a log that lags one beat behind, and messages that may get lost."""
 
     def __init__(self, network: Network) -> None:
@@ -143,7 +144,7 @@ class DistantLive:
         if not self.network.is_away:
             self.intents.pop((chat_id, user_message_id), None)
 
-    async def read_log(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
+    async def read(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
         await self.network.reach()
         log = self.logs.get(message_id)
         page = None if log is None else LogPage(log[after:], bool(log[after:]) and log[-1].name == "done")
@@ -167,8 +168,8 @@ class DistantLive:
 class DistantLease:
     """An owner's line: subscribed from `register` on, and heard at each beat."""
 
-    def __init__(self, live: DistantLive, answer: Answer, on_cancel: Callable[[], None]) -> None:
-        self.live, self.answer, self.on_cancel = live, answer, on_cancel
+    def __init__(self, coordination: DistantCoordination, answer: Answer, on_cancel: Callable[[], None]) -> None:
+        self.coordination, self.answer, self.on_cancel = coordination, answer, on_cancel
         self.context: Context = copy_context()
         self.process = PROCESS.get()
         self.is_subscribed = False
@@ -176,9 +177,9 @@ class DistantLease:
         self.next_lease = self.next_poll = 0.0
         self.beating: asyncio.Task | None = None
 
-    async def register(self, look_for_intent: bool) -> bool:
-        who, network = self.answer.identity, self.live.network
-        if look_for_intent:
+    async def register(self, look_for_pending_cancel: bool) -> bool:
+        who, network = self.answer.identity, self.coordination.network
+        if look_for_pending_cancel:
             self.intent = (who.chat_id, who.user_message_id)
         self.beating = asyncio.create_task(self._beat())
         try:
@@ -197,25 +198,25 @@ class DistantLease:
     async def release(self) -> None:
         self._stop()
         try:
-            await self.live.network.reach()
+            await self.coordination.network.reach()
             self._append()
-            self.live.leases.pop(self.answer.identity.message_id, None)
-            await self.live.network.reply()
+            self.coordination.leases.pop(self.answer.identity.message_id, None)
+            await self.coordination.network.reply()
         except StorageUnavailable:
             pass
 
     async def stash_final(self, final: FinalAnswer) -> bool:
         try:
-            await self.live.network.reach()
-            self.live.parked[self.answer.identity.message_id] = final
-            await self.live.network.reply()
+            await self.coordination.network.reach()
+            self.coordination.parked[self.answer.identity.message_id] = final
+            await self.coordination.network.reply()
         except StorageUnavailable:
             return False
         return True
 
     async def close(self) -> None:
         self._stop()
-        self.live.lines.remove(self)
+        self.coordination.lines.remove(self)
 
     def _stop(self) -> None:
         if self.beating is not None:
@@ -224,7 +225,7 @@ class DistantLease:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            if self.live.network.is_away:
+            if self.coordination.network.is_away:
                 continue
             self.is_subscribed = True
             self._append()
@@ -237,17 +238,17 @@ class DistantLease:
                 self.intent = None
 
     def _is_cancelled(self) -> bool:
-        who, live = self.answer.identity, self.live
-        is_intended = self.intent is not None and live.intents.get(self.intent, 0) > now()
-        return is_intended or (who.chat_id, who.message_id) in live.cancels
+        who, coordination = self.answer.identity, self.coordination
+        is_intended = self.intent is not None and coordination.intents.get(self.intent, 0) > now()
+        return is_intended or (who.chat_id, who.message_id) in coordination.cancels
 
     def _append(self) -> None:
         events = self.answer.events
-        log = self.live.logs.setdefault(self.answer.identity.message_id, [])
+        log = self.coordination.logs.setdefault(self.answer.identity.message_id, [])
         log += events[len(log) :]
 
     def _refresh(self) -> None:
-        self.live.leases[self.answer.identity.message_id] = now() + LEASE_SECONDS
+        self.coordination.leases[self.answer.identity.message_id] = now() + LEASE_SECONDS
         self.next_lease = now() + REFRESH_SECONDS
 
 

@@ -9,42 +9,42 @@ from redis.asyncio import Redis
 
 from chat.adapters.redis import keys
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.coordination import MOST_EVENTS, RedisLive
+from chat.adapters.redis.coordination import MOST_EVENTS, RedisCoordination
 from chat.domain.answer import Answer
 from chat.domain.errors import StorageUnavailable
 from chat.domain.model import AnswerIds, FinalAnswer, Outcome, Source, Status, Usage, new_id
 from chat.settings import Secret
-from tests.kit.live import MemoryLive
+from tests.kit.coordination import MemoryCoordination
 from tests.kit.redis_servers import EVERY_REDIS, own_server, redis_address
 from tests.kit.waiting import until
 
 
 @asynccontextmanager
-async def real_live(url: str):
-    live = RedisLive(opener(Secret(url)), 7200)
+async def real_coordination(url: str):
+    coordination = RedisCoordination(opener(Secret(url)), 7200)
     try:
-        yield live
+        yield coordination
     finally:
-        await live.close()
+        await coordination.close()
 
 
 @pytest.fixture(params=["memory", *EVERY_REDIS])
-async def live(request: pytest.FixtureRequest):
+async def coordination(request: pytest.FixtureRequest):
     if request.param == "memory":
-        yield MemoryLive()
+        yield MemoryCoordination()
         return
-    async with real_live(redis_address(request)) as live:
-        yield live
+    async with real_coordination(redis_address(request)) as coordination:
+        yield coordination
 
 
 class Owner:
     """An answer and its line."""
 
-    def __init__(self, live, chat_id: str | None = None, session_id: str = "phone") -> None:
+    def __init__(self, coordination, chat_id: str | None = None, session_id: str = "phone") -> None:
         self.answer = Answer(AnswerIds(chat_id or new_id(), new_id(), new_id(), session_id, "model"))
         self.who = self.answer.identity
         self.cancelled = asyncio.Event()
-        self.line = live.claim(self.answer, "token", "user", self.cancelled.set)
+        self.line = coordination.claim(self.answer, "token", "user", self.cancelled.set)
         self.ids = (self.who.chat_id, self.who.message_id)
 
     async def start(self, look_for_intent: bool = True) -> bool:
@@ -62,37 +62,37 @@ def final() -> FinalAnswer:
     return FinalAnswer(ending, "안녕 \x00👋", "hm", [Source("t", "https://u")], Usage(1, 2, True), datetime.now(UTC))
 
 
-async def test_an_owner_is_alive_from_registration_to_conclusion(live):
-    owner = Owner(live)
-    assert not (await live.owner_status(*owner.ids)).owner_alive
+async def test_an_owner_is_alive_from_registration_to_conclusion(coordination):
+    owner = Owner(coordination)
+    assert not (await coordination.owner_status(*owner.ids)).is_alive
     assert not await owner.start()
-    assert (await live.owner_status(*owner.ids)).owner_alive
+    assert (await coordination.owner_status(*owner.ids)).is_alive
     await owner.end()
-    assert not (await live.owner_status(*owner.ids)).owner_alive
+    assert not (await coordination.owner_status(*owner.ids)).is_alive
 
 
-async def test_a_cancel_before_registration_is_found_by_it(live):
-    owner = Owner(live)
-    await live.request_cancel(*owner.ids, "laptop")
+async def test_a_cancel_before_registration_is_found_by_it(coordination):
+    owner = Owner(coordination)
+    await coordination.request_cancel(*owner.ids, "laptop")
     assert await owner.start()
     await owner.end()
 
 
-async def test_a_cancel_after_registration_is_heard(live):
-    owner = Owner(live)
+async def test_a_cancel_after_registration_is_heard(coordination):
+    owner = Owner(coordination)
     assert not await owner.start()
-    await live.request_cancel(*owner.ids, "laptop")
+    await coordination.request_cancel(*owner.ids, "laptop")
     async with asyncio.timeout(10):
         await owner.cancelled.wait()
     await owner.end()
 
 
-async def test_a_cancel_stops_nobody_else(live):
-    owner, other, same_chat = Owner(live), Owner(live), None
-    same_chat = Owner(live, owner.who.chat_id, "laptop")
+async def test_a_cancel_stops_nobody_else(coordination):
+    owner, other, same_chat = Owner(coordination), Owner(coordination), None
+    same_chat = Owner(coordination, owner.who.chat_id, "laptop")
     for each in (owner, other, same_chat):
         assert not await each.start()
-    await live.request_cancel(*owner.ids, "laptop")
+    await coordination.request_cancel(*owner.ids, "laptop")
     async with asyncio.timeout(10):
         await owner.cancelled.wait()
     assert not other.cancelled.is_set()
@@ -101,86 +101,86 @@ async def test_a_cancel_stops_nobody_else(live):
         await each.end()
 
 
-async def test_an_intent_is_found_by_the_first_answer_only(live):
-    owner = Owner(live)
-    await live.put_pending_cancel(owner.who.chat_id, owner.who.user_message_id, "laptop")
+async def test_an_intent_is_found_by_the_first_answer_only(coordination):
+    owner = Owner(coordination)
+    await coordination.put_pending_cancel(owner.who.chat_id, owner.who.user_message_id, "laptop")
     assert not await owner.start(look_for_intent=False)
     await owner.end()
-    again = Owner(live, owner.who.chat_id)
-    await live.put_pending_cancel(again.who.chat_id, again.who.user_message_id, "laptop")
+    again = Owner(coordination, owner.who.chat_id)
+    await coordination.put_pending_cancel(again.who.chat_id, again.who.user_message_id, "laptop")
     assert await again.start(look_for_intent=True)
     await again.end()
 
 
-async def test_an_intent_can_be_withdrawn(live):
-    owner = Owner(live)
-    await live.put_pending_cancel(owner.who.chat_id, owner.who.user_message_id, "laptop")
-    await live.delete_pending_cancel(owner.who.chat_id, owner.who.user_message_id)
+async def test_an_intent_can_be_withdrawn(coordination):
+    owner = Owner(coordination)
+    await coordination.put_pending_cancel(owner.who.chat_id, owner.who.user_message_id, "laptop")
+    await coordination.delete_pending_cancel(owner.who.chat_id, owner.who.user_message_id)
     assert not await owner.start()
     await owner.end()
 
 
-async def test_the_log_holds_every_event_and_then_the_end(live):
-    owner = Owner(live)
+async def test_the_log_holds_every_event_and_then_the_end(coordination):
+    owner = Owner(coordination)
     await owner.start()
     for delta in ["안", "녕", "\n\ndata: x", "👋\x00"]:
         owner.answer.append_text(delta)
 
     async def logged():
-        page = await live.read_log(*owner.ids, 0)
+        page = await coordination.read(*owner.ids, 0)
         return page is not None and len(page.events) == 5 and page
 
     page = await until(logged)
     assert (list(page.events), page.ended) == (owner.answer.events, False)
     await owner.end()
-    page = await live.read_log(*owner.ids, 3)
+    page = await coordination.read(*owner.ids, 3)
     assert (list(page.events), page.ended) == (owner.answer.events[3:], True)
 
 
-async def test_a_reader_at_the_end_of_the_log_gets_an_empty_page(live):
-    owner = Owner(live)
+async def test_a_reader_at_the_end_of_the_log_gets_an_empty_page(coordination):
+    owner = Owner(coordination)
     await owner.start()
-    await until(lambda: live.read_log(*owner.ids, 0))
-    page = await live.read_log(*owner.ids, 7)
+    await until(lambda: coordination.read(*owner.ids, 0))
+    page = await coordination.read(*owner.ids, 7)
     assert (list(page.events), page.ended) == ([], False)
     await owner.end()
 
 
-async def test_without_a_log_there_is_none(live):
-    assert await live.read_log(new_id(), new_id(), 0) is None
+async def test_without_a_log_there_is_none(coordination):
+    assert await coordination.read(new_id(), new_id(), 0) is None
 
 
-async def test_a_parked_record_comes_back_as_it_was_and_can_be_forgotten(live):
-    owner = Owner(live)
+async def test_a_parked_record_comes_back_as_it_was_and_can_be_forgotten(coordination):
+    owner = Owner(coordination)
     await owner.start()
     record = final()
     assert await owner.line.stash_final(record)
-    assert (await live.owner_status(*owner.ids)).parked == record
-    await live.delete_stashed_final(*owner.ids)
-    assert (await live.owner_status(*owner.ids)).parked is None
+    assert (await coordination.owner_status(*owner.ids)).stashed_final == record
+    await coordination.delete_stashed_final(*owner.ids)
+    assert (await coordination.owner_status(*owner.ids)).stashed_final is None
     await owner.end()
 
 
-async def test_active_answers_are_counted(live):
+async def test_active_answers_are_counted(coordination):
     """At least: others may use the same server."""
-    owners = [Owner(live) for _ in range(3)]
+    owners = [Owner(coordination) for _ in range(3)]
     for owner in owners:
         await owner.start()
-    assert await live.count_active() >= 3
+    assert await coordination.count_active() >= 3
     for owner in owners:
         await owner.end()
 
 
 async def test_active_answers_alone_are_counted():
     with own_server() as server:
-        async with real_live(server.url) as live:
-            owners = [Owner(live) for _ in range(3)]
-            assert await live.count_active() == 0
+        async with real_coordination(server.url) as coordination:
+            owners = [Owner(coordination) for _ in range(3)]
+            assert await coordination.count_active() == 0
             for number, owner in enumerate(owners, 1):
                 await owner.start()
-                assert await live.count_active() == number
+                assert await coordination.count_active() == number
             await owners[0].end()
-            assert await live.count_active() == 2
+            assert await coordination.count_active() == 2
             for owner in owners[1:]:
                 await owner.end()
 
@@ -191,9 +191,9 @@ class TestRealServer:
     @pytest.mark.parametrize("turns", range(1, 6))
     async def test_closing_leaves_nothing_behind_although_it_is_cancelled(self, redis_url, turns):
         """Found by an adversarial reader: the watch stayed, and with it the subscription's reader, for ever."""
-        async with real_live(redis_url) as live:
+        async with real_coordination(redis_url) as coordination:
             before = asyncio.all_tasks()
-            owner = Owner(live)
+            owner = Owner(coordination)
             await owner.start()
             closing = asyncio.create_task(owner.line.close())
             for _ in range(turns):
@@ -203,25 +203,25 @@ class TestRealServer:
             await until(lambda: asyncio.all_tasks() == before)
 
     async def test_who_begins_to_watch_while_the_last_watch_ends_hears(self, redis_url):
-        async with real_live(redis_url) as live:
-            first = Owner(live)
+        async with real_coordination(redis_url) as coordination:
+            first = Owner(coordination)
             await first.start()
             closing = asyncio.create_task(first.line.close())
             await asyncio.sleep(0)
             closing.cancel()
-            second = Owner(live)
+            second = Owner(coordination)
             await asyncio.wait([closing])
             assert await second.line._watch.acknowledged()
             await second.line.close()
 
     async def test_every_key_expires_and_carries_the_chats_tag(self, redis_url):
-        async with real_live(redis_url) as live:
-            owner = Owner(live)
-            await live.put_pending_cancel(owner.who.chat_id, new_id(), "laptop")
+        async with real_coordination(redis_url) as coordination:
+            owner = Owner(coordination)
+            await coordination.put_pending_cancel(owner.who.chat_id, new_id(), "laptop")
             await owner.start()
             await owner.line.stash_final(final())
-            await live.request_cancel(*owner.ids, "laptop")
-            await until(lambda: live.read_log(*owner.ids, 0))
+            await coordination.request_cancel(*owner.ids, "laptop")
+            await until(lambda: coordination.read(*owner.ids, 0))
             client = Redis.from_url(redis_url)
             names = [key async for key in client.scan_iter(f"chat:{{{owner.who.chat_id}}}:*", count=1000)]
             kinds = {name.decode().split(":")[2] for name in names}
@@ -232,12 +232,12 @@ class TestRealServer:
             await client.aclose()
 
     async def test_sessions_of_one_chat_are_independent_and_a_later_answer_is_not_released(self, redis_url):
-        async with real_live(redis_url) as live:
-            first = Owner(live)
-            other = Owner(live, first.who.chat_id, "laptop")
+        async with real_coordination(redis_url) as coordination:
+            first = Owner(coordination)
+            other = Owner(coordination, first.who.chat_id, "laptop")
             await first.start()
             await other.start()
-            second = Owner(live, first.who.chat_id)
+            second = Owner(coordination, first.who.chat_id)
             await second.start()
             await first.end()
             client = Redis.from_url(redis_url)
@@ -252,8 +252,8 @@ class TestRealServer:
             await client.aclose()
 
     async def test_a_lost_message_is_made_up_for_by_the_poll(self, redis_url):
-        async with real_live(redis_url) as live:
-            owner = Owner(live)
+        async with real_coordination(redis_url) as coordination:
+            owner = Owner(coordination)
             await owner.start()
             client = Redis.from_url(redis_url)
             await client.set(keys.cancel(*owner.ids), "{}", ex=60)  # the key without the message
@@ -263,8 +263,8 @@ class TestRealServer:
             await client.aclose()
 
     async def test_a_message_is_heard_without_the_key(self, redis_url):
-        async with real_live(redis_url) as live:
-            owner = Owner(live)
+        async with real_coordination(redis_url) as coordination:
+            owner = Owner(coordination)
             await owner.start()
             client = Redis.from_url(redis_url)
             assert await client.publish(keys.cancel(*owner.ids), "{}") == 1
@@ -274,31 +274,31 @@ class TestRealServer:
             await client.aclose()
 
     async def test_a_lost_log_is_written_again_from_its_beginning(self, redis_url):
-        async with real_live(redis_url) as live:
-            owner = Owner(live)
+        async with real_coordination(redis_url) as coordination:
+            owner = Owner(coordination)
             await owner.start()
             owner.answer.append_text("before")
-            await until(lambda: live.read_log(*owner.ids, 1))
+            await until(lambda: coordination.read(*owner.ids, 1))
             client = Redis.from_url(redis_url)
             await client.delete(keys.events(*owner.ids))
             owner.answer.append_text("after")
 
             async def whole():
-                page = await live.read_log(*owner.ids, 0)
+                page = await coordination.read(*owner.ids, 0)
                 return page is not None and len(page.events) == 3
 
             await until(whole)
             await client.delete(keys.events(*owner.ids))
             await owner.end()  # lost again at the very end
-            page = await live.read_log(*owner.ids, 0)
+            page = await coordination.read(*owner.ids, 0)
             assert (list(page.events), page.ended) == (owner.answer.events, True)
             await client.aclose()
 
     async def test_many_answers_share_two_connections(self):
         with own_server() as server:
             client = Redis.from_url(server.url)
-            async with real_live(server.url) as live:
-                owners = [Owner(live) for _ in range(50)]
+            async with real_coordination(server.url) as coordination:
+                owners = [Owner(coordination) for _ in range(50)]
                 await asyncio.gather(*(owner.start() for owner in owners))
                 assert (await client.info("clients"))["connected_clients"] == 2 + 1
                 await asyncio.gather(*(owner.end() for owner in owners))
@@ -306,8 +306,8 @@ class TestRealServer:
 
     async def test_nothing_runs_when_nobody_is_attached(self, redis_url):
         before = asyncio.all_tasks()
-        async with real_live(redis_url) as live:
-            owner = Owner(live)
+        async with real_coordination(redis_url) as coordination:
+            owner = Owner(coordination)
             await owner.start()
             await owner.end()
             assert asyncio.all_tasks() == before
@@ -316,8 +316,8 @@ class TestRealServer:
         with own_server() as server:
             client = Redis.from_url(server.url)
             await client.zadd(keys.ACTIVE, {"dead": 1.0})
-            async with real_live(server.url) as live:
-                owner = Owner(live)
+            async with real_coordination(server.url) as coordination:
+                owner = Owner(coordination)
                 await owner.start()
                 assert await client.zrange(keys.ACTIVE, 0, -1) == [owner.who.message_id.encode()]
                 assert 0 < await client.ttl(keys.ACTIVE) <= 7200
@@ -327,8 +327,8 @@ class TestRealServer:
     async def test_what_redis_has_no_room_for_is_not_sent_at_every_beat(self):
         with own_server() as server:
             client = Redis.from_url(server.url)
-            async with real_live(server.url) as live:
-                owner = Owner(live)
+            async with real_coordination(server.url) as coordination:
+                owner = Owner(coordination)
                 await owner.start()
                 await client.config_set("maxmemory", 1)
                 for _ in range(1000):
@@ -339,7 +339,7 @@ class TestRealServer:
                 await client.config_set("maxmemory", 0)
 
                 async def whole():
-                    page = await live.read_log(*owner.ids, 0)
+                    page = await coordination.read(*owner.ids, 0)
                     return page is not None and len(page.events) == 1001
 
                 await until(whole)
@@ -347,14 +347,14 @@ class TestRealServer:
             await client.aclose()
 
     async def test_what_has_heaped_up_is_logged_in_parts(self, redis_url):
-        async with real_live(redis_url) as live:
-            owner = Owner(live)
+        async with real_coordination(redis_url) as coordination:
+            owner = Owner(coordination)
             await owner.start()
             for _ in range(2 * MOST_EVENTS + 10):
                 owner.answer.append_text("x")
 
             async def whole():
-                page = await live.read_log(*owner.ids, 0)
+                page = await coordination.read(*owner.ids, 0)
                 return page is not None and len(page.events) == len(owner.answer.events)
 
             await until(whole)
@@ -366,14 +366,14 @@ class TestRealServer:
 
     @pytest.mark.parametrize("ticks", range(6))
     async def test_who_watches_while_the_last_one_leaves_is_heard_by_one_reader(self, redis_url, ticks):
-        async with real_live(redis_url) as live:
+        async with real_coordination(redis_url) as coordination:
             before = asyncio.all_tasks()
             heard = asyncio.Event()
-            await live.subscription.watch("one", lambda: None).acknowledged()
-            leaving = asyncio.create_task(live.subscription.unwatch("one"))
+            await coordination.subscription.watch("one", lambda: None).acknowledged()
+            leaving = asyncio.create_task(coordination.subscription.unwatch("one"))
             for _ in range(ticks):
                 await asyncio.sleep(0)
-            assert await live.subscription.watch(f"other-{ticks}", heard.set).acknowledged()
+            assert await coordination.subscription.watch(f"other-{ticks}", heard.set).acknowledged()
             await leaving
             assert len(asyncio.all_tasks() - before) == 1
             client = Redis.from_url(redis_url)
@@ -386,10 +386,10 @@ class TestRealServer:
         def fail() -> None:
             raise RuntimeError("a bug")
 
-        async with real_live(redis_url) as live:
+        async with real_coordination(redis_url) as coordination:
             heard, names = asyncio.Event(), [new_id(), new_id()]
-            await live.subscription.watch(names[0], fail).acknowledged()
-            await live.subscription.watch(names[1], heard.set).acknowledged()
+            await coordination.subscription.watch(names[0], fail).acknowledged()
+            await coordination.subscription.watch(names[1], heard.set).acknowledged()
             client = Redis.from_url(redis_url)
             for name in names:
                 await client.publish(name, "{}")
@@ -403,54 +403,58 @@ class TestRedisAway:
     """With Redis away everything goes on, and waits are bounded."""
 
     async def test_refusing(self):
-        async with real_live("redis://127.0.0.1:1/0") as live:
-            owner = Owner(live)
+        async with real_coordination("redis://127.0.0.1:1/0") as coordination:
+            owner = Owner(coordination)
             assert not await owner.start()
-            assert await live.owner_status(*owner.ids) is None
+            assert await coordination.owner_status(*owner.ids) is None
             assert not await owner.line.stash_final(final())
-            assert await live.count_active() is None
-            for call in (live.request_cancel(*owner.ids, "x"), live.put_pending_cancel(*owner.ids, "x"), live.ping()):
+            assert await coordination.count_active() is None
+            for call in (
+                coordination.request_cancel(*owner.ids, "x"),
+                coordination.put_pending_cancel(*owner.ids, "x"),
+                coordination.ping(),
+            ):
                 with pytest.raises(StorageUnavailable):
                     await call
             with pytest.raises(StorageUnavailable):
-                await live.read_log(*owner.ids, 0)
+                await coordination.read(*owner.ids, 0)
             await owner.end()
 
     async def test_killed_and_back_with_nothing_it_gets_everything_again(self):
         with own_server() as server:
-            async with real_live(server.url) as live:
-                owner = Owner(live)
+            async with real_coordination(server.url) as coordination:
+                owner = Owner(coordination)
                 await owner.start()
                 owner.answer.append_text("one")
-                await until(lambda: live.read_log(*owner.ids, 0))
+                await until(lambda: coordination.read(*owner.ids, 0))
                 server.kill()
                 owner.answer.append_text("two")
-                await until(lambda: live.pipe.is_away)
+                await until(lambda: coordination.pipe.is_away)
                 server.start_again()
                 owner.answer.append_text("three")
 
                 async def whole():
                     try:
-                        page = await live.read_log(*owner.ids, 0)
+                        page = await coordination.read(*owner.ids, 0)
                     except StorageUnavailable:
                         return False
                     return page is not None and len(page.events) == 4
 
                 await until(whole)
-                await live.request_cancel(*owner.ids, "laptop")
+                await coordination.request_cancel(*owner.ids, "laptop")
                 async with asyncio.timeout(10):
                     await owner.cancelled.wait()
                 await owner.end()
 
     async def test_frozen_it_costs_bounded_waits_and_afterwards_goes_on(self):
         with own_server() as server:
-            async with real_live(server.url) as live:
-                owner = Owner(live)
+            async with real_coordination(server.url) as coordination:
+                owner = Owner(coordination)
                 await owner.start()
                 server.freeze()
                 loop = asyncio.get_running_loop()
                 began = loop.time()
-                late = Owner(live)
+                late = Owner(coordination)
                 assert not await late.start()
                 late.answer.append_text("into silence")
                 await late.end()
@@ -460,7 +464,7 @@ class TestRedisAway:
 
                 async def logged():
                     try:
-                        page = await live.read_log(*owner.ids, 1)
+                        page = await coordination.read(*owner.ids, 1)
                     except StorageUnavailable:
                         return False
                     return page is not None and page.events

@@ -9,7 +9,7 @@ import pytest
 
 from chat.adapters.redis.rate_limiter import REASONS
 from chat.adapters.telemetry import metric_names
-from chat.application.ports import Fallback
+from chat.application.telemetry_events import Fallback
 from tests.kit.cloudformation import Rendered
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()

@@ -1,0 +1,177 @@
+"""One answer while its owner, this process, generates it.
+
+Start:  `start`, registration and a look at the cancel keys, then the AI.
+End:    MySQL, then the end of the log, then `done`, then the release of lease, session and limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+
+from chat import log_context
+from chat.application.admission import Admission
+from chat.application.checkpoints import CheckpointWriter
+from chat.application.deps import AnswerDeps, Deadline, Deliver
+from chat.application.final_store import FinalStore
+from chat.application.ports import AnswerLease, Finish, ReasoningDelta, SourcesAdded, StreamPart, TextDelta
+from chat.application.stop_signal import StopSignal
+from chat.application.telemetry_events import AnswerEnded, AnswerStarted, FirstDeltaSent, TelemetryEvent
+from chat.domain.answer import Answer
+from chat.domain.errors import AnswerFailed, FailureCode
+from chat.domain.events import Event
+from chat.domain.model import ChatMessage, FinalAnswer, NewAnswer, Outcome, Started, Status, Usage
+from chat.domain.prompt_window import estimate_input, estimate_tokens, fit_history
+from chat.domain.replay import replay, restart
+
+MAX_CHARACTERS = 2_000_000
+"""Of text and reasoning: more than any model says, and in UTF-8 less than a column or a packet of MySQL takes."""
+
+logger = logging.getLogger(__name__)
+
+
+class AnswerRun:
+    """Generates one answer, stores it and delivers it. Its row is stored and owned by this process."""
+
+    def __init__(
+        self,
+        deps: AnswerDeps,
+        new: NewAnswer,
+        started: Started,
+        answer: Answer,
+        lease: AnswerLease,
+        admission: Admission,
+        stop: StopSignal,
+        deadline: Deadline,
+    ) -> None:
+        self.answer = answer
+        self._deps, self._new, self._started, self._deadline = deps, new, started, deadline
+        self._lease, self._admission, self._stop = lease, admission, stop
+        self._final_store = FinalStore(deps, lease, answer.identity, new.owner_token, deadline.ends_at)
+        self._messages: list[ChatMessage] = []
+        self._usage: Usage | None = None
+        self._finish_reason: str | None = None
+        self._characters = 0
+        self._deliver: Deliver = lambda events, with_ids: None
+
+    def cancel(self) -> None:
+        """Stop: somebody asked for it."""
+        self._stop.cancel()
+
+    async def run(self, deliver: Deliver) -> None:
+        """Generate, store and deliver everything; returns when nothing of the answer runs any more."""
+        identity, stop = self.answer.identity, self._stop
+        self._deliver = deliver
+        writer = CheckpointWriter(self._deps, self.answer, self._new.owner_token, lambda: stop.stop(Status.INTERRUPTED))
+        with log_context.bind(chatId=identity.chat_id, messageId=identity.message_id):
+            checkpoints = asyncio.create_task(writer.run())
+            try:
+                outcome = await self._generate()
+            except asyncio.CancelledError:
+                await self._finish(Outcome(Status.INTERRUPTED, None, FailureCode.INTERRUPTED))
+                raise
+            else:
+                await self._finish(outcome)
+            finally:
+                await self._close(checkpoints)
+
+    async def _generate(self) -> Outcome:
+        self._deliver([self.answer.begin()], True)
+        before = self._milliseconds()
+        if await self._lease.register(self._started.is_first):
+            self._stop.cancel()
+        self._record(AnswerStarted, self._milliseconds() - before)
+        if self._stop.status is not None:
+            return self._stop.outcome()
+        new, started, budget = self._new, self._started, self._deps.budget
+        try:
+            self._messages = fit_history(started.system_prompt, started.history, new.content, budget.context_tokens)
+            async with (
+                self._stop.until(self._deadline.stops_at),
+                aclosing(self._deps.ai.answer(self._messages, budget.output_tokens)) as batches,
+            ):
+                async for batch in batches:
+                    self._append(batch)
+        except TimeoutError:
+            return self._stop.outcome()
+        except AnswerFailed as failure:
+            logger.warning("the AI failed", extra={"code": failure.code, "detail": failure.detail})
+            failure.__traceback__ = None  # its frames hold it and the conversation: a cycle for the garbage collector
+            return Outcome(Status.FAILED, None, failure.code)
+        except Exception:
+            # The answer must end, and be stored, whatever went wrong; the fault is ours and is logged.
+            logger.exception("an answer failed")
+            return Outcome(Status.FAILED, None, FailureCode.INTERNAL_ERROR)
+        return Outcome(Status.COMPLETED, self._finish_reason)
+
+    def _append(self, batch: Sequence[StreamPart]) -> None:
+        """Add a batch of parts to the answer and deliver what they make."""
+        events: list[Event] = []
+        is_first = not self.answer.characters
+        for part in batch:
+            if isinstance(part, TextDelta):
+                self._characters += len(part.text)
+                events.append(self.answer.append_text(part.text))
+            elif isinstance(part, ReasoningDelta):
+                self._characters += len(part.text)
+                events.append(self.answer.append_reasoning(part.text))
+            elif isinstance(part, SourcesAdded):
+                if event := self.answer.add_sources(part.sources):
+                    events.append(event)
+            elif isinstance(part, Finish):
+                self._finish_reason = part.reason
+            else:
+                self._usage = part
+        if events:
+            self._deliver(events, True)
+        if is_first and self.answer.characters:
+            self._record(FirstDeltaSent, self._milliseconds())
+        if self._characters > MAX_CHARACTERS:
+            raise AnswerFailed(FailureCode.AI_INVALID, "it does not end")
+
+    async def _finish(self, outcome: Outcome) -> None:
+        """Store the end, then deliver it: this answer's, or what another process stored in its place."""
+        answer = self.answer
+        usage = self._usage or self._estimated_usage()
+        final = FinalAnswer(outcome, answer.text, answer.reasoning, answer.sources, usage, self._deps.now())
+        is_saved, stored_by_other = await self._final_store.store(final)
+        if stored_by_other is not None:
+            self._deliver([restart(stored_by_other)], True)
+            self._deliver(replay(stored_by_other)[1:], False)
+        else:
+            last = answer.end(outcome, usage, is_saved)
+            # Begun together, they share a round trip.
+            await asyncio.gather(self._lease.release(), self._admission.release(self._tokens_used()))
+            self._deliver(last, True)
+        self._record(AnswerEnded, self._milliseconds())
+
+    async def _close(self, checkpoints: asyncio.Task[None]) -> None:
+        """End what serves this answer. Each part begins with what matters, so that it is done also if cancelled."""
+        checkpoints.cancel()
+        try:
+            await asyncio.wait([checkpoints])
+        finally:
+            try:
+                await self._lease.close()
+            finally:
+                await self._admission.release(self._tokens_used())
+
+    def _record(self, kind: Callable[[Answer, str, float], TelemetryEvent], milliseconds: float) -> None:
+        """Record once what is on its way to the client and to the AI has left; records keep their order."""
+        event = kind(self.answer, self._new.user_id, milliseconds)
+        asyncio.get_running_loop().call_soon(self._deps.telemetry.record, event)
+
+    def _estimated_usage(self) -> Usage:
+        if not self._messages:
+            return Usage(0, 0)
+        output = estimate_tokens(self.answer.text) + estimate_tokens(self.answer.reasoning)
+        return Usage(estimate_input(self._messages), output, estimated=True)
+
+    def _tokens_used(self) -> int:
+        usage = self.answer.usage or self._estimated_usage()
+        return usage.input_tokens + usage.output_tokens
+
+    def _milliseconds(self) -> float:
+        return (asyncio.get_running_loop().time() - self._deadline.began) * 1000
