@@ -9,12 +9,13 @@ from pathlib import Path
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from chat.domain.errors import ChatError, MethodNotAllowed, NotFound, PayloadTooLarge
+from chat.domain.errors import ChatError
 from chat.domain.model import new_id
+from chat.http.errors import MethodNotAllowed, NotFound, PayloadTooLarge
 from chat.http.problems import problem
 from local.function import Function, TooLarge
 from local.function_url import LIMIT_BYTES, Request
-from local.invocation import Invocation
+from local.invocation import Invocation, InvocationFailed
 
 
 class Gateway:
@@ -89,6 +90,7 @@ async def _pass_on(invocation: Invocation, scope: Scope, receive: Receive, send:
     except ChatError as error:
         # After the first byte there is nothing to say; uvicorn cuts a response that is left incomplete.
         if not invocation.has_begun:
-            await problem(error, invocation.id)(scope, receive, send)
+            kind = error.problem_type if isinstance(error, InvocationFailed) else None
+            await problem(error, invocation.id, kind)(scope, receive, send)
     finally:
         invocation.end()

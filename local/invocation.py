@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from chat.domain.errors import ChatError
+from chat.http.problems import ProblemType
 from local.function_url import Head
 
 _BUFFER_BYTES = 64 * 1024
@@ -14,7 +15,7 @@ _BUFFER_BYTES = 64 * 1024
 class InvocationFailed(ChatError):
     """No response, or not the whole of it; what the client is told when nothing has been sent yet."""
 
-    status, title = 502, "Bad gateway"
+    problem_type = ProblemType(502, "Bad gateway")
 
     def __init__(self, detail: str = "The function failed before it had answered.") -> None:
         super().__init__(detail)
@@ -23,7 +24,7 @@ class InvocationFailed(ChatError):
 class TimedOut(InvocationFailed):
     """The function's time for the request is over."""
 
-    status, title = 504, "Gateway timeout"
+    problem_type = ProblemType(504, "Gateway timeout")
 
     def __init__(self) -> None:
         super().__init__("The function did not answer in the time it has.")

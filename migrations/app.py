@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Upgrade = Callable[[str], None]
 Send = Callable[[str, bytes], None]
@@ -53,7 +53,7 @@ def _attempt(upgrade: Upgrade, request: str) -> str:
     try:
         upgrade(request)
     except Exception as error:  # whatever it is, CloudFormation must hear of it, and of its text only if it is ours
-        log.exception("migration failed")
+        logger.exception("migration failed")
         safe = type(error).__module__.startswith(("migrations", "chat"))
         return (str(error) if safe else f"{type(error).__name__}; the function's log says more")[:1000]
     return ""
@@ -70,7 +70,7 @@ def _upgrade(request: str) -> None:
         # hand, it is a mistake.
         if request != "Update":
             raise
-        log.warning("the schema is newer than this code and stays as it is")
+        logger.warning("the schema is newer than this code and stays as it is")
 
 
 def _head() -> str:

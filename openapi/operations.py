@@ -9,17 +9,13 @@ from chat.application.cancel_answer import Cancelling, NotActive
 from chat.domain.errors import (
     ChatError,
     ChatNotFound,
-    Forbidden,
     IdempotencyConflict,
     InvalidContent,
-    InvalidRequest,
-    PayloadTooLarge,
     RateLimited,
     StorageUnavailable,
     StreamInProgress,
-    Unauthenticated,
-    UnsupportedMediaType,
 )
+from chat.http.errors import Forbidden, InvalidRequest, PayloadTooLarge, Unauthenticated, UnsupportedMediaType
 from chat.http.routes import describe
 from openapi.events import CHAT_ID, MESSAGE_ID, USER_MESSAGE_ID, examples, item_schema
 from openapi.problems import responses

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
-from chat.domain.errors import ChatError, MethodNotAllowed, RateLimited, StreamInProgress
-from chat.http.problems import MEDIA_TYPE, TYPE_PREFIX, problem
+from chat.domain.errors import ChatError, RateLimited, StreamInProgress
+from chat.http.errors import MethodNotAllowed
+from chat.http.problems import (
+    MEDIA_TYPE,
+    PROBLEM_TYPES,
+    TYPE_PREFIX,
+    problem,
+    problem_headers,
+    problem_members,
+    problem_type,
+)
 from openapi.events import MESSAGE_ID
 from openapi.schemas import UUID, Schema, record, ref
 
@@ -21,17 +29,9 @@ _EXAMPLES: dict[type[ChatError], ChatError] = {
 _EXTRAS: dict[str, Schema] = {"activeMessageId": {**UUID, "description": "the answer that is in the way"}}
 
 
-def kinds() -> Iterator[type[ChatError]]:
-    """Yield every kind of error that becomes a response, unknown ones (500) first."""
-    yield ChatError
-    yield from _below(ChatError)
-
-
-def _below(kind: type[ChatError]) -> Iterator[type[ChatError]]:
-    for one in kind.__subclasses__():
-        if one.__module__ == ChatError.__module__:
-            yield one
-            yield from _below(one)
+def kinds() -> list[type[ChatError]]:
+    """Return every kind of error that becomes a response, unknown ones (500) first."""
+    return list(PROBLEM_TYPES)
 
 
 def _example(kind: type[ChatError]) -> ChatError:
@@ -55,13 +55,16 @@ def problem_schemas() -> dict[str, Schema]:
     """Return a schema for each kind of problem, and `ProblemCode`."""
     schemas: dict[str, Schema] = {"ProblemCode": {"enum": [kind.code for kind in kinds()]}}
     for kind in kinds():
-        extras = {name: _EXTRAS[name] for name in _example(kind).extras}
+        extras = {name: _EXTRAS[name] for name in problem_members(_example(kind))}
         schemas[_name(kind)] = {
             **record(
                 type={"const": TYPE_PREFIX + kind.code},
-                title={"const": kind.title},
-                status={"const": kind.status},
-                detail={"type": "string", "description": "a sentence of ours; never a text of a user or of the AI"},
+                title={"const": problem_type(kind).title},
+                status={"const": problem_type(kind).status},
+                detail={
+                    "type": "string",
+                    "description": "a sentence; never text of a user or of the AI",
+                },
                 code={"const": kind.code},
                 requestId={"type": "string"},
                 **extras,
@@ -81,7 +84,7 @@ def responses(*wanted: type[ChatError]) -> dict[str, Any]:
     by_status: defaultdict[int, list[type[ChatError]]] = defaultdict(list)
     every: list[type[ChatError]] = [*wanted, ChatError]
     for kind in every:
-        by_status[kind.status].append(kind)
+        by_status[problem_type(kind).status].append(kind)
     return {
         str(status): {"$ref": f"#/components/responses/{found[0].code}"} if len(found) == 1 else response(found)
         for status, found in sorted(by_status.items())
@@ -90,13 +93,14 @@ def responses(*wanted: type[ChatError]) -> dict[str, Any]:
 
 def response(kinds: list[type[ChatError]]) -> dict[str, Any]:
     """Return the response of these kinds, which have the same status."""
-    headers = {name for kind in kinds for name in _example(kind).headers}
+    by_kind = [problem_headers(_example(kind)) for kind in kinds]
+    headers = {name for found in by_kind for name in found}
     refs = [ref(_name(kind)) for kind in kinds]
     return {
         "description": " Or: ".join(_sentence(kind) for kind in kinds),
         "headers": {
             "Cache-Control": {"schema": {"const": "no-store"}},
-            **{name: _header(name, all(name in _example(kind).headers for kind in kinds)) for name in sorted(headers)},
+            **{name: _header(name, all(name in found for found in by_kind)) for name in sorted(headers)},
         },
         "content": {
             MEDIA_TYPE: {

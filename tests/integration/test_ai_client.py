@@ -11,7 +11,7 @@ from contextlib import aclosing
 import httpx
 import pytest
 
-from chat.adapters.llm.retries import MOST_PAUSE_SECONDS
+from chat.adapters.llm.retries import MAX_PAUSE_SECONDS
 from chat.application.ports import Finish, ReasoningDelta, SourcesAdded, TextDelta
 from chat.domain.errors import FailureCode
 from chat.domain.model import Source, Usage
@@ -354,7 +354,7 @@ async def test_the_pause_that_a_service_asks_for_is_made(
 @pytest.mark.parametrize(
     "wish",
     [
-        lambda: f"{MOST_PAUSE_SECONDS + 1:.0f}",
+        lambda: f"{MAX_PAUSE_SECONDS + 1:.0f}",
         lambda: "99999999999999999999",
         lambda: email.utils.formatdate(time.time() + 3600),
     ],

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from chat.adapters.redis import keys
 from chat.adapters.redis.connection import opener
-from chat.adapters.redis.coordination import MOST_EVENTS, RedisCoordination
+from chat.adapters.redis.coordination import MAX_EVENTS, RedisCoordination
 from chat.domain.answer import Answer
 from chat.domain.errors import StorageUnavailable
 from chat.domain.model import AnswerIds, FinalAnswer, Outcome, Source, Status, Usage, new_id
@@ -350,7 +350,7 @@ class TestRealServer:
         async with real_coordination(redis_url) as coordination:
             owner = Owner(coordination)
             await owner.start()
-            for _ in range(2 * MOST_EVENTS + 10):
+            for _ in range(2 * MAX_EVENTS + 10):
                 owner.answer.append_text("x")
 
             async def whole():
@@ -360,7 +360,7 @@ class TestRealServer:
             await until(whole)
             client = Redis.from_url(redis_url)
             entries = await client.xrange(keys.events(*owner.ids))
-            assert max(len(fields[b"e"].split(b"\n")) for _, fields in entries) == MOST_EVENTS
+            assert max(len(fields[b"e"].split(b"\n")) for _, fields in entries) == MAX_EVENTS
             await owner.end()
             await client.aclose()
 

@@ -10,7 +10,7 @@ from chat.adapters.redis import keys
 from chat.adapters.redis.connection import opener
 from chat.adapters.redis.flush_loop import Beat
 from chat.adapters.redis.pipelined_client import Pipe
-from chat.adapters.redis.rate_limiter import MOST_OWED, OWED_AT_ONCE, RedisRateLimiter
+from chat.adapters.redis.rate_limiter import MAX_OWED, OWED_AT_ONCE, RedisRateLimiter
 from chat.application.ports import AdmissionRequest
 from chat.domain.errors import RateLimited
 from chat.domain.model import new_id
@@ -167,7 +167,7 @@ async def test_who_was_let_through_in_an_outage_owes_nothing(redis_url):
         assert await admitted(limits, user, "a")
         proxy.refuse()
         await limits.release(AdmissionRequest(user, "a", "1"), 0, True)
-        for number in range(2 * MOST_OWED):
+        for number in range(2 * MAX_OWED):
             assert await admitted(limits, user, "b", attempt=str(number))
             await limits.release(AdmissionRequest(user, "b", str(number)), 0, True)
         proxy.accept()

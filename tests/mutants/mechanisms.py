@@ -299,7 +299,7 @@ MUTANTS = (
     ),
     Mutant(
         "neighbours: a client that does not read is given up",
-        "tests/unit/test_outlet.py::test_a_client_that_reads_nothing_is_given_up",
+        "tests/unit/test_sse_writer.py::test_a_client_that_reads_nothing_is_given_up",
         f"{CHAT}/http/sse_writer.py",
         "        elif self._is_sending:\n            self._scope.reschedule(self._ends_at)\n",
         "        elif self._is_sending:\n            pass\n",

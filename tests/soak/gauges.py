@@ -12,7 +12,7 @@ from tests.soak.checks import growth
 
 _FUNCTION = b"AWS_LAMBDA_FUNCTION_NAME="
 _ESTABLISHED = "01"
-MOST_GROWTH = 0.05
+MAX_GROWTH = 0.05
 SLACK = 4
 """Connections more than before that are no growth."""
 
@@ -65,7 +65,7 @@ class Gauges:
             fifth = len(counts) // 5
             if fifth >= 4:
                 before, at_last = median(counts[fifth:-fifth]), median(counts[-fifth:])
-                if at_last > before * (1 + MOST_GROWTH) + SLACK:
+                if at_last > before * (1 + MAX_GROWTH) + SLACK:
                     found.append(f"connections to {name} grow: {before:g}, then {at_last:g}")
         return found
 

@@ -20,7 +20,7 @@ from tests.kit.redis_servers import own_server
 from tests.kit.service import ROOT, Service, running
 from tests.soak.checks import leaks
 from tests.soak.faults import disturb
-from tests.soak.gauges import MOST_GROWTH, SLACK, Gauges, busy
+from tests.soak.gauges import MAX_GROWTH, SLACK, Gauges, busy
 from tests.soak.rows import Rows
 from tests.soak.streams import Clients, Tally
 
@@ -129,7 +129,7 @@ class _Session:
         broken = [*self.clients.tally.broken, *rest, *self._leaks(), *self.gauges.grown_connections()]
         if wanted.seconds >= MEMORY_JUDGED_FROM_SECONDS:
             grown = self.gauges.grown().items()
-            broken += [f"memory of {name} grew by {part:.1%}" for name, part in grown if part > MOST_GROWTH]
+            broken += [f"memory of {name} grew by {part:.1%}" for name, part in grown if part > MAX_GROWTH]
         return Outcome(self._figures(time.monotonic() - began, busy_ticks / ticks), broken)
 
     async def _watch(self, began: float) -> None:

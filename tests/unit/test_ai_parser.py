@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.adapters.llm.sse_decoder import MOST_EVENT_BYTES, Parser
+from chat.adapters.llm.sse_decoder import MAX_EVENT_BYTES, Parser
 from chat.application.ports import Finish, ReasoningDelta, SourcesAdded, StreamPart, TextDelta
 from chat.domain.errors import FailureCode
 from chat.domain.model import Source, Usage
@@ -411,7 +411,7 @@ def test_a_line_without_an_end_is_given_up_at_a_limit(start: bytes):
     parser.feed(start + part)
     fed = 1
     while not parser.is_done:
-        assert fed * len(part) <= MOST_EVENT_BYTES
+        assert fed * len(part) <= MAX_EVENT_BYTES
         parser.feed(part)
         fed += 1
     assert parser.failure is not None
@@ -420,7 +420,7 @@ def test_a_line_without_an_end_is_given_up_at_a_limit(start: bytes):
 
 def test_many_lines_of_one_event_are_given_up_at_the_same_limit():
     parser = Parser()
-    for _ in range(MOST_EVENT_BYTES // 1000 + 1):
+    for _ in range(MAX_EVENT_BYTES // 1000 + 1):
         parser.feed(b"data: " + b"x" * 1000 + b"\n")
     assert parser.failure is not None
     assert parser.failure.code is INVALID

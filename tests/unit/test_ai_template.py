@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.adapters.llm.delta_fast_path import MOST_LESSONS, Template, decode
+from chat.adapters.llm.delta_fast_path import MAX_LESSONS, Template, decode
 from chat.adapters.llm.sse_decoder import Parser
 from chat.application.ports import StreamPart, TextDelta
 
@@ -100,7 +100,7 @@ def test_noise_somewhere_else_is_no_hole():
 
 def test_it_gives_up_where_nothing_lasts():
     template = Template()
-    for number in range(MOST_LESSONS):
+    for number in range(MAX_LESSONS):
         data = encoded(chunk("Hello", id=f"c-{number}"))
         assert template.wants(data)
         template.learn(data, decode(data))

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from chat.adapters.mysql.engine import MOST_CONNECTIONS, engine_options, open_engine, prepare_sqlite
+from chat.adapters.mysql.engine import MAX_CONNECTIONS, engine_options, open_engine, prepare_sqlite
 from chat.settings import Secret, SettingsError
 
 URL = "mysql://user:p%40ss%2Fword@db.example:3307/chat"
@@ -96,7 +96,7 @@ class TestTls:
 
 
 @pytest.mark.parametrize(
-    ("concurrency", "size"), [(0, 2), (1, 2), (4, 5), (MOST_CONNECTIONS, MOST_CONNECTIONS), (1000, MOST_CONNECTIONS)]
+    ("concurrency", "size"), [(0, 2), (1, 2), (4, 5), (MAX_CONNECTIONS, MAX_CONNECTIONS), (1000, MAX_CONNECTIONS)]
 )
 @pytest.mark.parametrize("url", [URL, "sqlite:///chat.db"])
 def test_the_pool_is_one_larger_than_the_concurrency_within_bounds(url, concurrency, size):

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from chat.application.cancel_answer import Cancelled, Cancelling, NotActive
 from chat.domain.answer import Answer
-from chat.domain.errors import FAILURES, ChatError, FailureCode, InvalidRequest
+from chat.domain.errors import FAILURES, ChatError, FailureCode
 from chat.domain.model import AnswerIds, Outcome, Source, Status, Usage, is_name, new_id
+from chat.http.errors import InvalidRequest, RequestError
+from chat.http.problems import problem_headers, problem_members, problem_type
 from chat.http.request_fields import idempotency_key, last_event_id
 from chat.http.routes import describe
 from chat.http.sse import encode_events
@@ -78,16 +80,17 @@ def test_a_route_that_nobody_described_cannot_be_left_out(monkeypatch):
 
 
 def test_every_problem_has_its_code_status_headers_and_an_example():
-    kinds = [ChatError, *(kind for kind in ChatError.__subclasses__() if kind.__module__ == "chat.domain.errors")]
-    assert len(kinds) == 14
+    kinds = list(problems.PROBLEM_TYPES)
+    known = {*ChatError.__subclasses__(), *RequestError.__subclasses__()} - {RequestError}
+    assert set(kinds) == {ChatError, *(kind for kind in known if kind.__module__.startswith("chat."))}
     assert DOCUMENT["components"]["schemas"]["ProblemCode"]["enum"] == [kind.code for kind in kinds]
     for kind in kinds:
         response = DOCUMENT["components"]["responses"][kind.code]
         (example,) = [entry["value"] for entry in response["content"]["application/problem+json"]["examples"].values()]
-        assert (example["code"], example["status"], example["title"]) == (kind.code, kind.status, kind.title)
+        assert (example["code"], example["status"], example["title"]) == (kind.code, *problem_type(kind))
         error = problems._example(kind)
-        assert set(response["headers"]) == {"Cache-Control", *error.headers}
-        assert set(example) - {"type", "title", "status", "detail", "code", "requestId"} == set(error.extras)
+        assert set(response["headers"]) == {"Cache-Control", *problem_headers(error)}
+        assert set(example) - {"type", "title", "status", "detail", "code", "requestId"} == set(problem_members(error))
 
 
 def test_a_status_of_an_operation_names_all_its_problems():

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chat.domain.errors import ChatError, InvalidContent, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from chat.domain.errors import ChatError, InvalidContent
+from chat.http.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from chat.http.json_body import content_field, read_json, text_field, uuid_field
+from chat.http.problems import problem_type
 from tests.kit.web_request import Body, request_of
 
 LIMIT = 262_144
@@ -129,7 +131,7 @@ async def test_whatever_is_sent_a_body_is_an_object_or_refused(body, content_typ
     try:
         found = await read_json(request_of(headers, Body(body[:5], body[5:])), 100, may_be_empty=True)
     except ChatError as error:
-        assert error.status in (400, 413, 415)
+        assert problem_type(type(error)).status in (400, 413, 415)
         assert error.detail.isprintable() and error.detail.isascii() and len(error.detail) < 250
     else:
         assert isinstance(found, dict)

@@ -19,20 +19,22 @@ from starlette.routing import Route
 from chat.domain.errors import (
     ChatError,
     ChatNotFound,
-    Forbidden,
     IdempotencyConflict,
     InvalidContent,
+    RateLimited,
+    StorageUnavailable,
+    StreamInProgress,
+)
+from chat.domain.model import canonical_uuid
+from chat.http.errors import (
+    Forbidden,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
-    RateLimited,
-    StorageUnavailable,
-    StreamInProgress,
     Unauthenticated,
     UnsupportedMediaType,
 )
-from chat.domain.model import canonical_uuid
 from chat.http.problems import MEDIA_TYPE, TYPE_PREFIX, UnknownErrors, describe, exception_handlers, problem, request_id
 from tests.kit.web_request import Body, Reply, scope_of
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chat.domain.errors import ChatError, InvalidRequest, PayloadTooLarge
+from chat.domain.errors import ChatError
 from chat.http import request_fields
+from chat.http.errors import InvalidRequest, PayloadTooLarge
+from chat.http.problems import problem_type
 from chat.http.request_fields import LastEventId
 from tests.kit.web_request import Body, request_of
 
@@ -163,7 +165,7 @@ def test_whatever_is_sent_the_last_event_id_is_well_formed_or_refused(header, qu
     try:
         found = request_fields.last_event_id(request)
     except ChatError as error:
-        assert error.status == 400
+        assert problem_type(type(error)).status == 400
         assert error.detail.isprintable() and error.detail.isascii() and len(error.detail) < 200
     else:
         assert found is None or found.number == "done" or 0 <= found.number < 10**10

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from chat.http.auth.jwks import UnusableKeySet, read_keys
 from chat.http.auth.tokens import MAX_TOKEN_CHARS, InvalidToken, SharedSecret, Tokens
+from chat.http.problems import problem_headers
 from chat.settings import AuthSettings, Secret
 from tests.kit.issuer import AUDIENCE, ISSUER, claims, private_key, public_jwk, token
 
@@ -146,7 +147,7 @@ async def test_a_bad_token_is_refused_with_a_reason_that_is_safe_in_a_header(mak
     with pytest.raises(InvalidToken) as caught:
         await public_key_tokens().user_id(make())
     assert caught.value.detail == why
-    assert caught.value.headers == {
+    assert problem_headers(caught.value) == {
         "WWW-Authenticate": f'Bearer realm="chat", error="invalid_token", error_description="{why}"'
     }
 

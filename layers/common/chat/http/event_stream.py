@@ -1,4 +1,4 @@
-"""The response that streams an answer: a work that delivers events, beside an outlet that sends them."""
+"""The response that streams an answer: a work that delivers events, beside an writer that sends them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EventStreamResponse(Response):
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._run = run
-        self._outlet = SseWriter(message_id, heartbeat_seconds)
+        self._writer = SseWriter(message_id, heartbeat_seconds)
         self._must_finish = must_finish
         self._seconds = seconds
 
@@ -37,7 +37,7 @@ class EventStreamResponse(Response):
         work = asyncio.create_task(self._work())
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._outlet.pump(send, scope.get("lambda_stream.write"))
+            await self._writer.run(send, scope.get("lambda_stream.write"))
             if self._must_finish:
                 await asyncio.wait([work])
             else:
@@ -59,9 +59,9 @@ class EventStreamResponse(Response):
     async def _work(self) -> None:
         try:
             async with asyncio.timeout(self._seconds) as scope:
-                await self._run(self._outlet.put)
+                await self._run(self._writer.enqueue)
         except TimeoutError:
             if not scope.expired():
                 raise
         finally:
-            self._outlet.close()
+            self._writer.close()

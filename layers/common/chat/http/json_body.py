@@ -12,8 +12,9 @@ from typing import NoReturn
 
 from starlette.requests import Request
 
-from chat.domain.errors import InvalidContent, InvalidRequest, UnsupportedMediaType
+from chat.domain.errors import InvalidContent
 from chat.domain.model import canonical_uuid, is_name
+from chat.http.errors import InvalidRequest, UnsupportedMediaType
 from chat.http.request_fields import header, read_body
 
 Body = dict[str, object]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,8 +17,25 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
-from chat.domain.errors import ChatError, MethodNotAllowed, NotFound, PayloadTooLarge
+from chat.domain.errors import (
+    ChatError,
+    ChatNotFound,
+    IdempotencyConflict,
+    InvalidContent,
+    RateLimited,
+    StorageUnavailable,
+    StreamInProgress,
+)
 from chat.domain.model import new_id
+from chat.http.errors import (
+    Forbidden,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
 from chat.log_context import bind
 from chat.safe_errors import describe
 
@@ -42,19 +60,70 @@ def request_id(scope: Scope) -> str:
     return str(scope[_REQUEST_ID])
 
 
-def problem(error: ChatError, request_id: str) -> Response:
-    """Return the response that tells a client of `error`."""
+class ProblemType(NamedTuple):
+    """How a kind of error looks to a client."""
+
+    status: int
+    title: str
+
+
+PROBLEM_TYPES: dict[type[ChatError], ProblemType] = {
+    ChatError: ProblemType(500, "Internal error"),
+    InvalidRequest: ProblemType(400, "Invalid request"),
+    Unauthenticated: ProblemType(401, "Authentication required"),
+    Forbidden: ProblemType(403, "Forbidden"),
+    ChatNotFound: ProblemType(404, "Chat not found"),
+    NotFound: ProblemType(404, "Not found"),
+    MethodNotAllowed: ProblemType(405, "Method not allowed"),
+    PayloadTooLarge: ProblemType(413, "Payload too large"),
+    UnsupportedMediaType: ProblemType(415, "Unsupported media type"),
+    InvalidContent: ProblemType(422, "Invalid content"),
+    StreamInProgress: ProblemType(409, "An answer is being generated"),
+    IdempotencyConflict: ProblemType(409, "Idempotency conflict"),
+    RateLimited: ProblemType(429, "Too many requests"),
+    StorageUnavailable: ProblemType(503, "Storage unavailable"),
+}
+"""Every error that becomes a response. A kind that is not listed looks like the one that it derives from."""
+
+
+def problem_type(kind: type[ChatError]) -> ProblemType:
+    """Return how errors of this kind look."""
+    return next(PROBLEM_TYPES[one] for one in kind.__mro__ if one in PROBLEM_TYPES)
+
+
+def problem_headers(error: ChatError) -> dict[str, str]:
+    """Return the response headers that belong to an error."""
+    match error:
+        case Unauthenticated():
+            return {"WWW-Authenticate": error.challenge}
+        case MethodNotAllowed():
+            return {"Allow": error.allowed}
+        case RateLimited():
+            return {"Retry-After": str(error.retry_after_seconds)}
+        case StorageUnavailable():
+            return {"Retry-After": "1"}
+    return {}
+
+
+def problem_members(error: ChatError) -> dict[str, object]:
+    """Return the further members of an error's problem document."""
+    return {"activeMessageId": error.active_message_id} if isinstance(error, StreamInProgress) else {}
+
+
+def problem(error: ChatError, request_id: str, kind: ProblemType | None = None) -> Response:
+    """Return the response that tells a client of `error`; `kind` is for errors that only the caller knows."""
+    status, title = kind or problem_type(type(error))
     document = {
         "type": TYPE_PREFIX + error.code,
-        "title": error.title,
-        "status": error.status,
+        "title": title,
+        "status": status,
         "detail": error.detail,
         "code": error.code,
         "requestId": request_id,
-        **error.extras,
+        **problem_members(error),
     }
     content = json.dumps(document, separators=(",", ":")).encode()
-    return Response(content, error.status, {"Cache-Control": "no-store", **error.headers}, MEDIA_TYPE)
+    return Response(content, status, {"Cache-Control": "no-store", **problem_headers(error)}, MEDIA_TYPE)
 
 
 def exception_handlers() -> dict[type[Exception], ExceptionHandler]:

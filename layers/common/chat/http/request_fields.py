@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
 
-from chat.domain.errors import InvalidRequest, PayloadTooLarge
 from chat.domain.model import canonical_uuid, is_name
+from chat.http.errors import InvalidRequest, PayloadTooLarge
 
 _NAME_FORM = "1 to 128 characters of A-Z a-z 0-9 . _ : @ -"
 _KEY = re.compile(r"[ -+\--~]{1,200}")

@@ -19,9 +19,9 @@ from chat.application.create_chat import CreateChat
 from chat.application.follow_answer import FollowAnswer, Following, FollowRequest
 from chat.application.run_answer import AnswerRun
 from chat.application.start_answer import SendMessage, StartAnswer
-from chat.domain.errors import InvalidRequest
 from chat.domain.model import StoredAnswer
 from chat.http.auth.identity import TokenVerifier, identify_caller, identify_canceller, identify_user
+from chat.http.errors import InvalidRequest
 from chat.http.event_stream import EventStreamResponse
 from chat.http.health import Health
 from chat.http.json_body import content_field, read_json, text_field, uuid_field
@@ -102,7 +102,11 @@ def stream_routes(service: HttpDeps, stream: StartAnswer, follow: FollowAnswer) 
         body = await read_json(request, settings.max_body_bytes)
         content = content_field(body, settings.max_content_chars)
         message = SendMessage(
-            *(chat_id, caller.user_id, caller.session_id, content, uuid_field(body, "userMessageId")),
+            chat_id=chat_id,
+            user_id=caller.user_id,
+            session_id=caller.session_id,
+            content=content,
+            user_message_id=uuid_field(body, "userMessageId"),
             seconds_left=seconds_left(request),
         )
         found = await stream(message)
@@ -168,7 +172,7 @@ def describe(outcome: CancelResult) -> dict[str, object]:
             "messageId": answer.identity.message_id,
             "characters": len(answer.text),
             "elapsedMs": round(elapsed.total_seconds() * 1000),
-            "message": "The answer was cancelled and what there was of it is stored.",
+            "message": "The answer was cancelled; the partial text was saved.",
         }
     if isinstance(outcome, Cancelling):
         message = "The cancel is on its way: the answer is not stored yet, or its message has not arrived."

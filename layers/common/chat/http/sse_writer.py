@@ -1,4 +1,4 @@
-"""Between an answer and its client: a bounded buffer, comments while nothing is said, and an end to patience."""
+"""Between an answer and its client: a bounded buffer, heartbeats, and a send timeout."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Write = Callable[[bytes], bool]
 BUFFER_BYTES = 1 << 20
 """A client that leaves more than this unread while it is being sent something has left."""
 SEND_BYTES = 1 << 16
-"""How much is sent at once: patience is for each such part, because a replay may be long."""
-PATIENCE_SECONDS = 10.0
+"""How much is sent at once: the time-out is for each such part, because a replay may be long."""
+SEND_TIMEOUT_SECONDS = 10.0
 """So has one that reads nothing for this long while something waits for it."""
 
 
@@ -24,14 +24,16 @@ class SseWriter:
     """Takes events without ever blocking and sends them as fast as the client reads.
 
     An event that comes while nothing waits before it is written where it stands, if the server offers that; all others
-    are queued for `pump`, which can wait for the client.
+    are queued for `run`, which can wait for the client.
     A client that stops reading, or whose connection fails, is given up: from then on events are taken and dropped.
     """
 
-    def __init__(self, message_id: str, heartbeat_seconds: float, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self, message_id: str, heartbeat_seconds: float, send_timeout_seconds: float = SEND_TIMEOUT_SECONDS
+    ) -> None:
         self._message_id = message_id
         self._heartbeat_seconds = heartbeat_seconds
-        self._patience_seconds = patience_seconds
+        self._send_timeout_seconds = send_timeout_seconds
         self._waiting: list[bytes] = []
         self._size = 0
         self._is_closed = False
@@ -43,11 +45,11 @@ class SseWriter:
         self._ends_at = 0.0
         """When what is under way, a send or a silence, will have taken too long."""
         self._is_sending = False
-        self.is_abandoned = False
+        self.client_gone = False
 
-    def put(self, events: Sequence[Event], with_ids: bool = True) -> None:
+    def enqueue(self, events: Sequence[Event], with_ids: bool = True) -> None:
         """Take `events` for the client."""
-        if self.is_abandoned or not events:
+        if self.client_gone or not events:
             return
         data = encode_events(events, self._message_id, with_ids)
         if self._is_idle and len(data) <= SEND_BYTES and self._write(data):
@@ -56,7 +58,7 @@ class SseWriter:
         self._waiting.append(data)
         self._size += len(data)
         if self._size > BUFFER_BYTES and self._is_sending:
-            self._abandon()
+            self._give_up()
         self._wake()
 
     def close(self) -> None:
@@ -66,10 +68,10 @@ class SseWriter:
 
     @property
     def _is_idle(self) -> bool:
-        """Whether `pump` waits for something to send: then nothing is queued."""
+        """Whether `run` waits for something to send: then nothing is queued."""
         return self._wakeup is not None and not self._wakeup.done()
 
-    async def pump(self, send: Send, write: Write | None = None) -> None:
+    async def run(self, send: Send, write: Write | None = None) -> None:
         """Send what comes until it is closed and empty, or the client is given up.
 
         `write`, where there is one, sends at once, or tells by False that it cannot and has sent nothing.
@@ -78,15 +80,15 @@ class SseWriter:
         self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as self._scope:
-                await self._pump(send)
+                await self._run(send)
         except OSError:  # TimeoutError is one
-            self._abandon()
+            self._give_up()
         finally:
             if self._timer is not None:
                 self._timer.cancel()
 
-    async def _pump(self, send: Send) -> None:
-        while not self.is_abandoned:
+    async def _run(self, send: Send) -> None:
+        while not self.client_gone:
             if self._waiting:
                 data = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
                 self._waiting, self._size = [], 0
@@ -97,9 +99,9 @@ class SseWriter:
             else:
                 continue
             for at in range(0, len(data), SEND_BYTES):
-                if self.is_abandoned:
+                if self.client_gone:
                     return
-                self._expect(self._patience_seconds, is_sending=True)
+                self._expect(self._send_timeout_seconds, is_sending=True)
                 await send({"type": "http.response.body", "body": data[at : at + SEND_BYTES], "more_body": True})
 
     async def _is_quiet(self) -> bool:
@@ -110,7 +112,7 @@ class SseWriter:
             await self._wakeup
         finally:
             self._wakeup = None
-        return not (self._waiting or self._is_closed or self.is_abandoned)
+        return not (self._waiting or self._is_closed or self.client_gone)
 
     def _expect(self, seconds: float, is_sending: bool) -> None:
         """Let what begins now take so long. One timer serves all that is expected: it is set anew when it strikes."""
@@ -133,8 +135,8 @@ class SseWriter:
         else:
             self._wake()
 
-    def _abandon(self) -> None:
-        self.is_abandoned = True
+    def _give_up(self) -> None:
+        self.client_gone = True
         self._waiting, self._size = [], 0
 
     def _wake(self) -> None:

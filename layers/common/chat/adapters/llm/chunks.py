@@ -15,10 +15,10 @@ from chat.domain.errors import FailureCode
 from chat.domain.model import Source, Usage
 
 _WEB_ADDRESS = re.compile(r"https?://[^\s\x00-\x20\x7f\ud800-\udfff]+", re.IGNORECASE)
-_MOST_ADDRESS_CHARS = 2048
-_MOST_TITLE_CHARS = 500
-_MOST_REASON_CHARS = 64
-_MOST_TOKENS = 1 << 31
+_MAX_ADDRESS_CHARS = 2048
+_MAX_TITLE_CHARS = 500
+_MAX_REASON_CHARS = 64
+_MAX_TOKENS = 1 << 31
 _REASONING = ("reasoning_content", "reasoning")
 _TEXT = ("content", "refusal")
 """A refusal is what the model says instead of an answer."""
@@ -60,7 +60,7 @@ class ChunkReader:
         if reason and isinstance(reason, str) and not self.is_finished:
             self.is_finished = True
             self.flush(pieces)
-            pieces.append(Finish(_mend(reason[:_MOST_REASON_CHARS])))
+            pieces.append(Finish(_mend(reason[:_MAX_REASON_CHARS])))
         usage = chunk.get("usage")
         if usage:
             self._count(usage, pieces)
@@ -182,7 +182,7 @@ def _first(choices: list[Any]) -> dict[str, Any]:
 
 
 def _tokens(count: object) -> int | None:
-    is_count = isinstance(count, int) and not isinstance(count, bool) and 0 <= count < _MOST_TOKENS
+    is_count = isinstance(count, int) and not isinstance(count, bool) and 0 <= count < _MAX_TOKENS
     return cast(int, count) if is_count else None
 
 
@@ -199,7 +199,7 @@ def _sources(entries: list[object]) -> Iterator[Source]:
     """Yield those entries, addresses or objects with a title, that lead to a page on the web."""
     for entry in entries:
         url, title = (entry.get("url"), entry.get("title")) if isinstance(entry, dict) else (entry, None)
-        if not isinstance(url, str) or len(url) > _MOST_ADDRESS_CHARS or not _WEB_ADDRESS.fullmatch(url):
+        if not isinstance(url, str) or len(url) > _MAX_ADDRESS_CHARS or not _WEB_ADDRESS.fullmatch(url):
             continue
-        named = _mend(title).strip()[:_MOST_TITLE_CHARS] if isinstance(title, str) else ""
+        named = _mend(title).strip()[:_MAX_TITLE_CHARS] if isinstance(title, str) else ""
         yield Source(named or url, url)

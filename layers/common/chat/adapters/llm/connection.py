@@ -12,7 +12,7 @@ from typing import cast
 import httptools
 import httpx
 
-MOST_HEAD_BYTES = 64 << 10
+MAX_HEAD_BYTES = 64 << 10
 """How long status line and headers of a response may be."""
 _HIGH_BYTES = 256 << 10
 """Unread body at which reading from the socket pauses; it goes on when all has been taken."""
@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # its message may hold bytes of the response
             self._break("the response is not HTTP/1.1")
         else:
-            if not self._has_head and self._head_bytes > MOST_HEAD_BYTES:
+            if not self._has_head and self._head_bytes > MAX_HEAD_BYTES:
                 self._break("the response's head is too long")
         if self._buffered > _HIGH_BYTES and not self._is_paused and self.is_open:
             self._is_paused = True

@@ -12,7 +12,7 @@ import json
 import re
 from typing import Any
 
-MOST_LESSONS = 4
+MAX_LESSONS = 4
 """How many chunks of an answer are tried as templates; where none lasts, no more time is spent on them."""
 _HOLES = re.compile(
     rb'"content":\s*"(?P<text>[^"\\]+)"'
@@ -38,7 +38,7 @@ class Template:
     """Begins empty; `text_in` answers nothing until `learn` has been given a chunk."""
 
     def __init__(self) -> None:
-        self._lessons_left = MOST_LESSONS
+        self._lessons_left = MAX_LESSONS
         self._before = self._middle = self._after = b""
 
     def text_in(self, data: bytes) -> str | None:

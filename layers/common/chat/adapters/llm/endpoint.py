@@ -17,7 +17,7 @@ from chat.domain.errors import AnswerFailed, FailureCode
 from chat.domain.model import ChatMessage
 from chat.settings import AISettings, Secret
 
-_MOST_COMPLAINT_BYTES = 64 << 10
+_MAX_COMPLAINT_BYTES = 64 << 10
 
 RenewKey = Callable[[], Awaitable[Secret | None]]
 """Fetches the key anew; None keeps the one that is."""
@@ -121,7 +121,7 @@ async def _complaint(response: httpx.Response) -> bytes:
             try:
                 async for data in response.aiter_bytes():
                     words += data
-                    if len(words) > _MOST_COMPLAINT_BYTES:
+                    if len(words) > _MAX_COMPLAINT_BYTES:
                         break
             except (httpx.TransportError, httpx.DecodingError):
                 pass  # what has come must do

@@ -11,10 +11,10 @@ from email.utils import parsedate_to_datetime
 from chat.domain.errors import AnswerFailed, FailureCode
 
 FIRST_PAUSE_SECONDS = 0.5
-MOST_PAUSE_SECONDS = 10.0
+MAX_PAUSE_SECONDS = 10.0
 """A service that asks for a longer pause is not asked again: the user is waiting."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -34,13 +34,15 @@ class Retries:
             AnswerFailed: `failure`, when it is not to be tried again.
         """
         wish = None if retry_after is None else seconds_until(retry_after, time.time())
-        if not self._left or failure.code is FailureCode.AI_REJECTED or (wish or 0) > MOST_PAUSE_SECONDS:
+        if not self._left or failure.code is FailureCode.AI_REJECTED or (wish or 0) > MAX_PAUSE_SECONDS:
             raise failure
         self._left -= 1
         jitter = random.uniform(0.75, 1)  # noqa: S311  # nothing depends on its being unpredictable
         seconds = self._pause_seconds * jitter if wish is None else wish
-        self._pause_seconds = min(self._pause_seconds * 2, MOST_PAUSE_SECONDS)
-        log.warning("the AI is asked again", extra={"code": failure.code, "detail": failure.detail, "seconds": seconds})
+        self._pause_seconds = min(self._pause_seconds * 2, MAX_PAUSE_SECONDS)
+        logger.warning(
+            "the AI is asked again", extra={"code": failure.code, "detail": failure.detail, "seconds": seconds}
+        )
         await self._sleep(seconds)
 
 

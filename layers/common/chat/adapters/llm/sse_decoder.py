@@ -15,13 +15,13 @@ from chat.adapters.llm.delta_fast_path import Template, decode
 from chat.application.ports import StreamPart
 from chat.domain.errors import AnswerFailed, FailureCode
 
-MOST_EVENT_BYTES = 4 << 20
+MAX_EVENT_BYTES = 4 << 20
 """How long one event, or an answer that is no event stream, may be."""
 
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = (b"event", b"id", b"retry")
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Parser:
@@ -173,7 +173,7 @@ class Parser:
 
     def _grow(self, size: int) -> None:
         self._size += size
-        if self._size > MOST_EVENT_BYTES:
+        if self._size > MAX_EVENT_BYTES:
             self._fail(FailureCode.AI_INVALID)
 
     def _fail(self, code: FailureCode) -> None:
@@ -186,4 +186,4 @@ class Parser:
         self._has_heard = True
         self.undecodable += 1
         if self.undecodable == 1:
-            log.warning("the AI sent something that cannot be decoded")
+            logger.warning("the AI sent something that cannot be decoded")

@@ -29,7 +29,7 @@ SQLITE_BUSY = 5
 """Source: SQLite, "Result and Error Codes"."""
 IDLE_SECONDS = 10.0
 """A connection unused for longer, by the wall clock, is dropped: a thawed process would wait for a dead one."""
-MOST_CONNECTIONS = 16
+MAX_CONNECTIONS = 16
 REFUSED = {1044, 1045, 1698}
 """Access denied: to the database, with this password, without one.
 
@@ -62,7 +62,7 @@ def open_engine(
     engine = create_engine(
         target,
         **options,
-        pool_size=min(max(concurrency, 1) + 1, MOST_CONNECTIONS),
+        pool_size=min(max(concurrency, 1) + 1, MAX_CONNECTIONS),
         max_overflow=0,
         pool_timeout=ANSWER_SECONDS,
         pool_reset_on_return=None,

@@ -14,7 +14,7 @@ FIRST_SEQ = 1
 REASON_CHARACTERS = 64
 URL_CHARACTERS = 8192
 TITLE_CHARACTERS = 500
-MOST_TOKENS = 2**31 - 1
+MAX_TOKENS = 2**31 - 1
 """What the columns take. Nothing that an AI makes up may keep the end of an answer from being stored."""
 
 
@@ -105,8 +105,8 @@ def final_values(final: FinalAnswer) -> dict[str, Any]:
         "error_code": final.outcome.error_code,
         "content": final.text,
         "reasoning": final.reasoning or None,
-        "input_tokens": min(final.usage.input_tokens, MOST_TOKENS),
-        "output_tokens": min(final.usage.output_tokens, MOST_TOKENS),
+        "input_tokens": min(final.usage.input_tokens, MAX_TOKENS),
+        "output_tokens": min(final.usage.output_tokens, MAX_TOKENS),
         "usage_estimated": final.usage.estimated,
         "active_session": None,
         "finished_at": final.finished_at,

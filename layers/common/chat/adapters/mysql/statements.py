@@ -24,7 +24,11 @@ PING = text("SELECT 1")
 
 INSERT_CHAT = insert(chats)
 _STORED_CHAT = select(
-    *(chats.c.id, chats.c.user_id, chats.c.title, chats.c.system_prompt, chats.c.created_at),
+    chats.c.id,
+    chats.c.user_id,
+    chats.c.title,
+    chats.c.system_prompt,
+    chats.c.created_at,
     chats.c.idempotency_digest,
 )
 CHAT_BY_KEY = _STORED_CHAT.where(chats.c.user_id == _USER, chats.c.idempotency_key == bindparam("b_key"))
@@ -48,7 +52,8 @@ _SENT, _TOLD, _ACTIVE = messages.alias("sent"), messages.alias("told"), messages
 STANDING = (
     select(
         _SENT.c.seq.label("sent_seq"),
-        *(_TOLD.c.id.label("told_id"), _TOLD.c.status.label("told_status")),
+        _TOLD.c.id.label("told_id"),
+        _TOLD.c.status.label("told_status"),
         _ACTIVE.c.id.label("active_id"),
     )
     .select_from(

@@ -26,7 +26,7 @@ TRIM_SECONDS = 60.0
 REFUSED_SECONDS = 1.0
 """How long nothing is logged after Redis refused it, being out of memory: what it refused is sent once more."""
 INTENT_SECONDS = 60
-MOST_EVENTS = 1000
+MAX_EVENTS = 1000
 """In one append, while the answer runs: what an outage has heaped up must not keep all streams waiting at once."""
 
 RELEASE = """
@@ -233,7 +233,7 @@ class RedisAnswerLease:
 
     def _wanted(self, now: float) -> Iterator[tuple[Command, Callable[[Any], None]]]:
         if now >= self._next_append:
-            yield from self._append_commands(MOST_EVENTS)
+            yield from self._append_commands(MAX_EVENTS)
         if now >= self._next_poll:
             self._next_poll = now + POLL_SECONDS
             yield self._poll_command(), self._heard_poll

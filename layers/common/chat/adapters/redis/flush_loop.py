@@ -21,7 +21,7 @@ _FAILED = "a member of the beat failed"  # all the others live on it
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Beating(Protocol):
@@ -91,7 +91,7 @@ class Beat:
         try:
             return member.due(now) if member in self._members else ()
         except Exception:
-            log.exception(_FAILED)
+            logger.exception(_FAILED)
             return ()
 
     def _tell(self, member: Beating, replies: Replies) -> None:
@@ -99,7 +99,7 @@ class Beat:
             if member in self._members:
                 member.heard(replies)
         except Exception:
-            log.exception(_FAILED)
+            logger.exception(_FAILED)
 
 
 def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

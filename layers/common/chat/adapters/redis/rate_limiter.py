@@ -80,7 +80,7 @@ return redis.call('ZADD', KEYS[1], 'XX', tonumber(redis.call('TIME')[1]) + tonum
 
 PLACE_SECONDS = 30.0
 """How long a place is kept for a process that is heard of no more."""
-MOST_OWED = 1000
+MAX_OWED = 1000
 OWED_AT_ONCE = 50
 """How much of what is owed goes with one request once Redis has refused some."""
 
@@ -114,7 +114,7 @@ class RedisRateLimiter:
         self._is_on = bool(settings.active_answers or settings.messages_per_minute or settings.tokens_per_day)
         self._prolong_at: dict[AdmissionRequest, float] = {}
         """When the places that are held are to be prolonged, in the event loop's seconds."""
-        self._owed: deque[Command] = deque(maxlen=MOST_OWED)
+        self._owed: deque[Command] = deque(maxlen=MAX_OWED)
         self._is_refused = False
 
     async def acquire(self, attempt: AdmissionRequest, tokens: int) -> None:
@@ -125,8 +125,17 @@ class RedisRateLimiter:
             return
         limits = self._settings
         command: Command = (
-            *("EVAL", ADMIT, 3, *_keys(attempt), attempt.message, _name(attempt), self._place_seconds, tokens),
-            *(limits.active_answers, limits.messages_per_minute, limits.tokens_per_day),
+            "EVAL",
+            ADMIT,
+            3,
+            *_keys(attempt),
+            attempt.message,
+            _name(attempt),
+            self._place_seconds,
+            tokens,
+            limits.active_answers,
+            limits.messages_per_minute,
+            limits.tokens_per_day,
         )
         self._hold(attempt, asyncio.get_running_loop().time())
         try:
@@ -172,7 +181,7 @@ class RedisRateLimiter:
 
     async def _run(self, *commands: Command) -> Replies:
         """Send some of what is owed, then `commands`."""
-        most = OWED_AT_ONCE if self._is_refused else MOST_OWED
+        most = OWED_AT_ONCE if self._is_refused else MAX_OWED
         owed = [self._owed.popleft() for _ in range(min(len(self._owed), most))]
         unpaid = owed
         try:

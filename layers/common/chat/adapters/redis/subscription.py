@@ -18,7 +18,7 @@ PING_SECONDS = 5.0
 """Silence after which the server is asked for a sign of life, and after as long again is taken for dead."""
 REOPEN_SECONDS = 0.5
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -156,4 +156,4 @@ class Subscription:
             try:
                 watch.callback()
             except Exception:
-                log.exception("a listener failed")  # all the others live on this reader
+                logger.exception("a listener failed")  # all the others live on this reader

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from starlette.requests import Request
 
-from chat.domain.errors import Forbidden, InvalidRequest, Unauthenticated
 from chat.http import request_fields
+from chat.http.errors import Forbidden, InvalidRequest, Unauthenticated
 from chat.settings import AuthSettings
 
 if TYPE_CHECKING:

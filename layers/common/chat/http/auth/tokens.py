@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jwt
 
-from chat.domain.errors import Unauthenticated
 from chat.domain.model import is_name
+from chat.http.errors import Unauthenticated
 from chat.settings import AuthSettings, Secret, SettingsError, is_reference
 
 if TYPE_CHECKING:
@@ -41,11 +41,9 @@ class InvalidToken(Unauthenticated):
     Source: RFC 6750, section 3.1.
     """
 
-    @property
-    def headers(self) -> dict[str, str]:
-        challenge = super().headers["WWW-Authenticate"]
-        description = f'error="invalid_token", error_description="{self.detail}"'
-        return {"WWW-Authenticate": f"{challenge}, {description}"}
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.challenge = f'{Unauthenticated.challenge}, error="invalid_token", error_description="{detail}"'
 
 
 class Keys(Protocol):

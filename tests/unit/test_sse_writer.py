@@ -51,78 +51,78 @@ def delta(number: int, text: str = "x") -> Event:
 
 
 async def test_events_arrive_as_they_come_and_framed():
-    client, outlet = Client(), SseWriter("m", 60)
-    pump = asyncio.create_task(outlet.pump(client.send))
-    outlet.put([delta(1, "a"), Event(2, "sources", "{}")])
+    client, writer = Client(), SseWriter("m", 60)
+    pump = asyncio.create_task(writer.run(client.send))
+    writer.enqueue([delta(1, "a"), Event(2, "sources", "{}")])
     await client.got.wait()
     assert client.received == b'data: {"delta":"a"}\nid: m:1\n\nevent: sources\ndata: {}\nid: m:2\n\n'
-    outlet.put([Event(0, "done", "{}")], with_ids=False)
-    outlet.close()
+    writer.enqueue([Event(0, "done", "{}")], with_ids=False)
+    writer.close()
     await pump
     assert client.received.endswith(b"event: done\ndata: {}\nid: m:done\n\n")
 
 
 async def test_a_quiet_answer_sends_comments():
-    client, outlet = Client(), SseWriter("m", 0.01)
-    pump = asyncio.create_task(outlet.pump(client.send))
+    client, writer = Client(), SseWriter("m", 0.01)
+    pump = asyncio.create_task(writer.run(client.send))
     await client.got.wait()
     assert client.received.startswith(COMMENT)
-    outlet.close()
+    writer.close()
     await pump
 
 
 async def test_what_is_waiting_at_the_end_is_still_sent():
-    client, outlet = Client(), SseWriter("m", 60)
-    outlet.put([delta(1)])
-    outlet.close()
-    await outlet.pump(client.send)
+    client, writer = Client(), SseWriter("m", 60)
+    writer.enqueue([delta(1)])
+    writer.close()
+    await writer.run(client.send)
     assert b"m:1" in client.received
 
 
 async def test_a_client_that_leaves_a_full_buffer_unread_is_given_up():
-    client, outlet = Client(), SseWriter("m", 60)
+    client, writer = Client(), SseWriter("m", 60)
     client.reads.clear()
     big = delta(1, "x" * (BUFFER_BYTES // 4))
-    pump = asyncio.create_task(outlet.pump(client.send))
+    pump = asyncio.create_task(writer.run(client.send))
     for _ in range(6):
-        outlet.put([big])
+        writer.enqueue([big])
         await asyncio.sleep(0)
-    assert outlet.is_abandoned
+    assert writer.client_gone
     client.reads.set()
     await pump
 
 
 async def test_a_client_that_reads_nothing_is_given_up():
-    client, outlet = Client(), SseWriter("m", 60, patience_seconds=0.01)
+    client, writer = Client(), SseWriter("m", 60, send_timeout_seconds=0.01)
     client.reads.clear()
-    outlet.put([delta(1)])
-    await outlet.pump(client.send)
-    assert outlet.is_abandoned
+    writer.enqueue([delta(1)])
+    await writer.run(client.send)
+    assert writer.client_gone
 
 
 async def test_a_broken_connection_gives_the_client_up_and_takes_further_events():
-    outlet = SseWriter("m", 60)
+    writer = SseWriter("m", 60)
 
     async def broken(message) -> None:
         raise ConnectionResetError
 
-    outlet.put([delta(1)])
-    await outlet.pump(broken)
-    assert outlet.is_abandoned
-    outlet.put([delta(2)])
+    writer.enqueue([delta(1)])
+    await writer.run(broken)
+    assert writer.client_gone
+    writer.enqueue([delta(2)])
 
 
 async def test_a_replay_larger_than_the_buffer_reaches_a_client_that_reads():
     """Of an answer of many tokens, whose frames are much longer than its text."""
-    client, outlet = Client(), SseWriter("m", 60)
-    pump = asyncio.create_task(outlet.pump(client.send))
+    client, writer = Client(), SseWriter("m", 60)
+    pump = asyncio.create_task(writer.run(client.send))
     text = "가" * 8192
     for number in range(1, 101):
-        outlet.put([delta(number, text)])
-    outlet.put([Event(0, "done", "{}")])
-    outlet.close()
+        writer.enqueue([delta(number, text)])
+    writer.enqueue([Event(0, "done", "{}")])
+    writer.close()
     await pump
-    assert not outlet.is_abandoned
+    assert not writer.client_gone
     assert len(client.received) > 2 * BUFFER_BYTES
     assert client.received.count(text.encode()) == 100
     assert client.received.endswith(b"id: m:done\n\n")
@@ -135,18 +135,18 @@ async def test_a_slow_client_is_given_its_patience_for_each_part_of_a_long_repla
         await asyncio.sleep(0.02)
         parts.append(message["body"])
 
-    outlet = SseWriter("m", 60, patience_seconds=0.1)
-    outlet.put([delta(1, "x" * SEND_BYTES * 10)])
-    outlet.close()
-    await outlet.pump(slow)
-    assert not outlet.is_abandoned
+    writer = SseWriter("m", 60, send_timeout_seconds=0.1)
+    writer.enqueue([delta(1, "x" * SEND_BYTES * 10)])
+    writer.close()
+    await writer.run(slow)
+    assert not writer.client_gone
     assert max(map(len, parts)) == SEND_BYTES
 
 
-async def idle(outlet: SseWriter, client: Direct) -> asyncio.Task[None]:
+async def idle(writer: SseWriter, client: Direct) -> asyncio.Task[None]:
     """Start the pump, and let it wait for something to send."""
-    outlet.put([delta(0)])
-    pump = asyncio.create_task(outlet.pump(client.send, client.write))
+    writer.enqueue([delta(0)])
+    pump = asyncio.create_task(writer.run(client.send, client.write))
     await client.got.wait()
     await asyncio.sleep(0)
     client.parts.clear()
@@ -155,66 +155,66 @@ async def idle(outlet: SseWriter, client: Direct) -> asyncio.Task[None]:
 
 
 async def test_an_event_before_which_nothing_waits_is_written_at_once():
-    client, outlet = Direct(), SseWriter("m", 60)
-    pump = await idle(outlet, client)
-    outlet.put([delta(1)])
-    outlet.put([delta(2)])
+    client, writer = Direct(), SseWriter("m", 60)
+    pump = await idle(writer, client)
+    writer.enqueue([delta(1)])
+    writer.enqueue([delta(2)])
     assert client.parts == [
         ("write", b'data: {"delta":"x"}\nid: m:1\n\n'),
         ("write", b'data: {"delta":"x"}\nid: m:2\n\n'),
     ]
-    outlet.close()
+    writer.close()
     await pump
     assert client.ways == ["write", "write"]
 
 
 async def test_what_cannot_be_written_at_once_is_sent_and_nothing_overtakes_it():
-    client, outlet = Direct(), SseWriter("m", 60)
-    pump = await idle(outlet, client)
+    client, writer = Direct(), SseWriter("m", 60)
+    pump = await idle(writer, client)
     client.room = False
-    outlet.put([delta(1)])
+    writer.enqueue([delta(1)])
     client.room = True
-    outlet.put([delta(2)])
-    outlet.close()
+    writer.enqueue([delta(2)])
+    writer.close()
     await pump
     assert client.ways == ["send"]
     assert client.received.index(b"m:1") < client.received.index(b"m:2")
 
 
 async def test_a_long_replay_is_sent_in_parts_and_not_written_at_once():
-    client, outlet = Direct(), SseWriter("m", 60)
-    pump = await idle(outlet, client)
-    outlet.put([delta(1, "x" * SEND_BYTES)])
-    outlet.put([delta(2)])
-    outlet.close()
+    client, writer = Direct(), SseWriter("m", 60)
+    pump = await idle(writer, client)
+    writer.enqueue([delta(1, "x" * SEND_BYTES)])
+    writer.enqueue([delta(2)])
+    writer.close()
     await pump
     assert set(client.ways) == {"send"}
     assert client.received.endswith(b"id: m:2\n\n")
 
 
 async def test_nothing_is_written_to_a_client_that_was_given_up():
-    client, outlet = Direct(), SseWriter("m", 60, patience_seconds=0.01)
-    pump = await idle(outlet, client)
+    client, writer = Direct(), SseWriter("m", 60, send_timeout_seconds=0.01)
+    pump = await idle(writer, client)
     client.room = False
     client.reads.clear()
-    outlet.put([delta(1)])
+    writer.enqueue([delta(1)])
     await pump
     client.room = True
-    outlet.put([delta(2)])
-    assert (outlet.is_abandoned, client.parts) == (True, [])
+    writer.enqueue([delta(2)])
+    assert (writer.client_gone, client.parts) == (True, [])
 
 
 def test_a_comment_comes_a_heartbeat_after_what_was_last_written_at_once():
     async def main(loop: ClockLoop) -> None:
-        client, outlet = Direct(), SseWriter("m", 10)
-        pump = await idle(outlet, client)
+        client, writer = Direct(), SseWriter("m", 10)
+        pump = await idle(writer, client)
         await loop.advance(7)
-        outlet.put([delta(1)])
+        writer.enqueue([delta(1)])
         await loop.advance(7)
         assert client.ways == ["write"]
         await loop.advance(3)
         assert client.parts[1:] == [("send", COMMENT)]
-        outlet.close()
+        writer.close()
         await pump
 
     run(main)
