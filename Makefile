@@ -18,7 +18,7 @@ test: $(VENV)/.dev  ## all tests; with REDIS_URL and MYSQL_URL set, on those ser
 lint: $(VENV)/.dev  ## ruff, mypy strict, and which module may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy layers/common functions local migrations deploy openapi
 
 openapi: $(VENV)/.dev  ## docs/openapi.json, from the code
