@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PYTHONPATH := layers/common
+# Half of the tests' time is waiting, so more workers than cores help.
+WORKERS ?= 4
 
-.PHONY: run help test lint lock openapi clean
+.PHONY: run help test unit lint lock openapi clean
 
 run: $(VENV)/.run  ## everything on http://localhost:8000
 	@exec $(BIN)/python -m local $(ARGS)
@@ -13,7 +15,10 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /:/' | awk -F: '{ printf "make %-12s %s\n", $$1, substr($$0, length($$1) + 2) }'
 
 test: $(VENV)/.dev  ## all tests; with REDIS_URL and MYSQL_URL set, on those servers too
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+unit: $(VENV)/.dev  ## the tests that need no process of their own: half a minute
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q -m "not e2e and not slow" tests/unit $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy strict, and which module may import which
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from chat.settings import Settings
 from chat.wiring import cancel_stream, create_chat, stream_chat
+from deploy.release import version
 from openapi.events import EVENTS
 from openapi.operations import OPERATIONS, TAGS
 from openapi.problems import problem_responses, problem_schemas
@@ -78,7 +79,7 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "AIVA chat",
-            "version": "1.0.0",
+            "version": version(),
             "summary": "Streaming AI chat",
             "description": DESCRIPTION,
         },

@@ -16,6 +16,8 @@ from tests.kit.events import load_event
 from tests.kit.runtime_api import RuntimeApi
 from tests.kit.waiting import until
 
+pytestmark = pytest.mark.slow
+
 LAYER = Path(__file__).parents[2] / "layers" / "common"
 WRAPPER = LAYER / "lambda_stream" / "bootstrap"
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from local.demo_answer import answer, pieces
 from local.demo_model import app
 
+pytestmark = pytest.mark.slow
+
 
 @given(st.text())
 def test_the_pieces_of_an_answer_are_the_answer(text):

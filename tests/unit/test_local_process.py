@@ -13,6 +13,8 @@ from local.reaper import Reaper
 from local.stores import answers, free_port, valkey
 from tests.kit.waiting import until, until_sync
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def reaper():

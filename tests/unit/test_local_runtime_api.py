@@ -18,6 +18,8 @@ from local.runtime_api import RuntimeApi
 from local.server import listen, port_of, serving
 from tests.kit.waiting import until
 
+pytestmark = pytest.mark.slow
+
 STREAMING = {
     "lambda-runtime-function-response-mode": "streaming",
     "content-type": "application/vnd.awslambda.http-integration-response",

@@ -11,6 +11,8 @@ from chat.settings import Settings
 from deploy.template import load
 from tests.kit.cloudformation import CHOICES, TEMPLATE, Dangling, Rendered, combinations
 
+pytestmark = pytest.mark.slow
+
 KEY = {"OpenAiApiKey": "sk-1"}
 TOKENS = {
     **{"UrlAuth": "NONE", "ChatAuth": "jwt", "JwtIssuer": "i", "JwtAudience": "a"},
