@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-export PYTHONPATH := layers/common
+export PYTHONPATH := layers/common:packages/lambda-stream/src
 # Half of the tests' time is waiting, so more workers than cores help.
 WORKERS ?= 4
 
@@ -18,13 +18,13 @@ test: $(VENV)/.dev  ## all tests; with REDIS_URL and MYSQL_URL set, on those ser
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 unit: $(VENV)/.dev  ## the tests that need no process of their own: half a minute
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q -m "not e2e and not slow" tests/unit $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q -m "not e2e and not slow" tests/unit packages/lambda-stream/tests $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy strict, and which module may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/mypy layers/common functions local migrations deploy openapi
+	$(BIN)/mypy layers/common packages/lambda-stream/src functions local migrations deploy openapi
 
 openapi: $(VENV)/.dev  ## docs/openapi.json, from the code
 	$(BIN)/python -m openapi
@@ -80,17 +80,17 @@ $(SAM)/sam: deploy/requirements.txt
 .PHONY: bench profile
 
 bench: $(VENV)/.dev  ## us, floors and what people use today, side by side; on servers too with REDIS_URL and MYSQL_URL
-	@PYTHONPATH=layers/common:. $(BIN)/python -m bench $(ARGS)
+	@PYTHONPATH=layers/common:packages/lambda-stream/src:. $(BIN)/python -m bench $(ARGS)
 
 profile: $(VENV)/.dev  ## where the time of a delta goes: make profile ARGS="one flat many"
-	@PYTHONPATH=layers/common:. $(BIN)/python -m bench.profile $(ARGS)
+	@PYTHONPATH=layers/common:packages/lambda-stream/src:. $(BIN)/python -m bench.profile $(ARGS)
 
 # Proving: docs/guarantees.md
 
 .PHONY: soak mutants
 
 soak: $(VENV)/.dev  ## 10 minutes of 100 streams under faults, then the invariants' full counts
-	@PYTHONPATH=layers/common:. $(BIN)/python -m tests.soak $(ARGS)
+	@PYTHONPATH=layers/common:packages/lambda-stream/src:. $(BIN)/python -m tests.soak $(ARGS)
 
 mutants: $(VENV)/.dev  ## take each mechanism behind a guarantee out and demand that its test fails
-	@PYTHONPATH=layers/common:. $(BIN)/python -m tests.mutants $(ARGS)
+	@PYTHONPATH=layers/common:packages/lambda-stream/src:. $(BIN)/python -m tests.mutants $(ARGS)

@@ -1,6 +1,6 @@
 """What the AI client costs: a bare socket, httpx's own transport and the lean one, against one scripted server.
 
-    PYTHONPATH=layers/common:. .venv/bin/python bench/ai_client.py
+    PYTHONPATH=layers/common:packages/lambda-stream/src:. .venv/bin/python bench/ai_client.py
 
 Every figure is the median of rounds in which all peers take turns, so that a busy machine troubles all alike.
 """

@@ -28,8 +28,8 @@ def ours(has_bytecode: bool) -> Code:
     source = ROOT / "layers" / "common"
     packages = installed(source / "requirements.txt", Target(architecture, python), ROOT / ".build" / "packages")
     shutil.copytree(packages, folder / "python")
-    for package in ("chat", "lambda_stream"):
-        shutil.copytree(source / package, folder / "python" / package, ignore=without_caches)
+    for package in (source / "chat", ROOT / "packages" / "lambda-stream" / "src" / "lambda_stream"):
+        shutil.copytree(package, folder / "python" / package.name, ignore=without_caches)
     shutil.copytree(ROOT / "functions", folder / "functions", ignore=without_caches)
     return _code(folder, has_bytecode)
 

@@ -33,7 +33,11 @@ class Code:
     """Which Python, and which code, a peer runs on: the work tree, or what a build made."""
 
     python: tuple[str, ...] = (sys.executable,)
-    path: tuple[str, ...] = (str(ROOT / "layers" / "common"), str(ROOT))
+    path: tuple[str, ...] = (
+        str(ROOT / "layers" / "common"),
+        str(ROOT / "packages" / "lambda-stream" / "src"),
+        str(ROOT),
+    )
     functions: Path = ROOT / "functions"
 
 

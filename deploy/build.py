@@ -73,8 +73,8 @@ def build(logical_id: str, folder: Path, target: Target, compiler: str | None, r
 def _build_layer(root: Path, folder: Path, target: Target) -> None:
     source, python = root / "layers" / "common", folder / "python"
     shutil.copytree(installed(source / "requirements.txt", target, STORE), python)
-    for package in ("chat", "lambda_stream"):
-        shutil.copytree(source / package, python / package, ignore=without_caches)
+    for package in (source / "chat", root / "packages" / "lambda-stream" / "src" / "lambda_stream"):
+        shutil.copytree(package, python / package.name, ignore=without_caches)
     shutil.copy(source / "rds-ca.pem", folder / "rds-ca.pem")
 
 

@@ -70,7 +70,13 @@ def function(plan: Plan, one: FunctionPlan, settings: Mapping[str, str], api: so
     if one.concurrency > 1:
         own["AWS_LAMBDA_MAX_CONCURRENCY"] = str(one.concurrency)
     inherited = {name: value for name, value in plan.environ.items() if name != "AWS_LAMBDA_MAX_CONCURRENCY"}
-    environ = _python_path(inherited, one.folder, plan.root / "layers" / "common") | dict(settings) | own
+    environ = (
+        _python_path(
+            inherited, one.folder, plan.root / "layers" / "common", plan.root / "packages" / "lambda-stream" / "src"
+        )
+        | dict(settings)
+        | own
+    )
     return Program(one.name, python(*one.runtime), environ, plan.root, log_of(plan, one.name))
 
 

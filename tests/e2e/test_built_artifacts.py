@@ -129,7 +129,7 @@ def test_compiled_code_is_what_runs(built, tmp_path):
 
 def test_a_change_in_one_functions_folder_changes_that_functions_artifact_only(built, tmp_path):
     repository = tmp_path / "repository"
-    for folder in ("functions", "migrations", "layers"):
+    for folder in ("functions", "migrations", "layers", "packages"):
         shutil.copytree(ROOT / folder, repository / folder)
     with (repository / "functions" / "cancel_stream" / "app.py").open("a") as app:
         app.write("CHANGED = True\n")

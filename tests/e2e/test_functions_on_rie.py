@@ -19,7 +19,8 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 LAYER = ROOT / "layers" / "common"
-WRAPPER = (str(LAYER / "lambda_stream" / "bootstrap"), sys.executable, "/var/runtime/bootstrap.py")
+STREAM = ROOT / "packages" / "lambda-stream" / "src"
+WRAPPER = (str(STREAM / "lambda_stream" / "bootstrap"), sys.executable, "/var/runtime/bootstrap.py")
 AWS_CLIENT = (sys.executable, "-m", "awslambdaric", "app.handler")
 
 
@@ -39,7 +40,7 @@ async def function(name: str, command, environ: dict[str, str], tmp_path: Path, 
         pytest.fail(str(error))
     task_root = ROOT / "functions" / name
     runtime = {"_HANDLER": "app.app" if name == "stream_chat" else "app.handler", "LAMBDA_RUNTIME_DIR": str(LAYER)}
-    environment = {**environ, **runtime, "PYTHONPATH": f"{task_root}:{LAYER}"}
+    environment = {**environ, **runtime, "PYTHONPATH": f"{task_root}:{LAYER}:{STREAM}"}
     async with running_rie(command, task_root, environment, tmp_path / f"{name}.log", concurrency) as rie:
         yield rie
 

@@ -1,8 +1,8 @@
 """`lambda_stream` as a real process under AWS's runtime interface emulator, in both of its modes.
 
 The emulator collects a response before it hands it on, so that deltas arrive one by one is shown in
-`tests/unit/test_lambda_stream_asgi.py`; and the deadline it announces with a concurrency lies years ahead, so that
-deadlines are kept is shown in `tests/unit/test_lambda_stream_slots.py`.
+`packages/lambda-stream/tests/test_asgi.py`; and the deadline it announces with a concurrency lies years ahead, so that
+deadlines are kept is shown in `packages/lambda-stream/tests/test_worker_pool.py`.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from tests.kit.waiting import until
 
 pytestmark = pytest.mark.e2e
 
-LAYER = Path(__file__).parents[2] / "layers" / "common"
-WRAPPER = LAYER / "lambda_stream" / "bootstrap"
+SOURCE = Path(__file__).parents[2] / "packages" / "lambda-stream" / "src"
+WRAPPER = SOURCE / "lambda_stream" / "bootstrap"
 THROUGH_WRAPPER = (str(WRAPPER), sys.executable, "/var/runtime/bootstrap.py")
 DIRECTLY = (sys.executable, "-m", "lambda_stream")
 
@@ -93,7 +93,7 @@ async def function(tmp_path, command=THROUGH_WRAPPER, concurrency=None, **enviro
     task_root = tmp_path / "task"
     task_root.mkdir()
     (task_root / "app.py").write_text(APP)
-    own = {"_HANDLER": "app.app"} | ({"PYTHONPATH": str(LAYER)} if command is DIRECTLY else {}) | environ
+    own = {"_HANDLER": "app.app"} | ({"PYTHONPATH": str(SOURCE)} if command is DIRECTLY else {}) | environ
     async with running_rie(command, task_root, own, tmp_path / "log", concurrency) as rie:
         if concurrency:
             await until(lambda: ready(rie), "all slots poll", seconds=30)

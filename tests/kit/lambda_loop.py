@@ -8,14 +8,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from lambda_stream.api import RuntimeApi as Client
-from lambda_stream.handler import Application
-from lambda_stream.service import Service
-from lambda_stream.settings import Function, Limits
-from lambda_stream.slots import Slots
+from lambda_stream._handler import Application
+from lambda_stream._invocation_handler import InvocationHandler
+from lambda_stream._log import configure
+from lambda_stream._runtime_api import RuntimeApi as Client
+from lambda_stream._settings import Function, Timeouts
+from lambda_stream._worker_pool import WorkerPool
 from tests.kit.runtime_api import RuntimeApi
 
-QUICK = Limits(deadline_margin=0.05, unwind=0.05, grace=0.2, send_stall=0.3, stall=0.3, reply=1.0, drain=0.3)
+QUICK = Timeouts(deadline_margin=0.05, unwind=0.05, grace=0.2, send_stall=0.3, stall=0.3, reply=1.0, drain=0.3)
 """Bounds that a test can wait out."""
 
 
@@ -32,14 +33,15 @@ async def running(
     application: Application,
     api: RuntimeApi,
     concurrency: int = 1,
-    limits: Limits | None = None,
+    timeouts: Timeouts | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Loop]:
     """Run the loop, and stop it at the end if the test did not."""
-    client = Client("127.0.0.1", api.port, limits or Limits())
-    service = Service(application, state or {}, client, Function(name="streamer", memory_limit_in_mb="512"))
+    client = Client("127.0.0.1", api.port, timeouts or Timeouts())
+    service = InvocationHandler(application, state or {}, client, Function(name="streamer", memory_limit_in_mb="512"))
+    configure()
     stop = asyncio.Event()
-    loop = Loop(stop, asyncio.create_task(Slots(service, client, concurrency).run(stop)))
+    loop = Loop(stop, asyncio.create_task(WorkerPool(service, client, concurrency).run(stop)))
     try:
         yield loop
     finally:

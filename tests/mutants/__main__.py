@@ -69,7 +69,10 @@ def _is_noticed(copies: SimpleQueue[Path], mutant: Mutant) -> bool:
 
 
 def _run(tree: Path, tests: Iterable[str]) -> int:
-    environ = os.environ | {"PYTHONPATH": "layers/common", "PYTHONDONTWRITEBYTECODE": "1"}
+    environ = os.environ | {
+        "PYTHONPATH": f"layers/common{os.pathsep}packages/lambda-stream/src",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     command = [sys.executable, "-m", "pytest", *_OPTIONS, *tests]
     try:
         done = subprocess.run(command, cwd=tree, env=environ, capture_output=True, timeout=_SECONDS, check=False)

@@ -82,7 +82,7 @@ async def _stores(stack: AsyncExitStack, wanted: Wanted) -> tuple[dict[str, Prox
 @contextmanager
 def _ai():
     command = [sys.executable, "-m", "tests.soak.ai"]
-    environ = os.environ | {"PYTHONPATH": f"layers/common{os.pathsep}."}
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(("layers/common", "packages/lambda-stream/src", "."))}
     with subprocess.Popen(
         command, cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

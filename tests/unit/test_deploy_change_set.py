@@ -104,6 +104,11 @@ def test_the_command_fails_unless_the_change_set_is_clean():
         (["functions/stream_chat/app.py", "functions/cancel_stream/app.py"], ["cancel_stream", "stream_chat"]),
         (["migrations/versions/0002_more.py"], ["migrations"]),
         (["layers/common/chat/domain/answer.py"], ["migrations", "create_chat", "cancel_stream", "stream_chat"]),
+        (
+            ["packages/lambda-stream/src/lambda_stream/_event.py"],
+            ["migrations", "create_chat", "cancel_stream", "stream_chat"],
+        ),
+        (["packages/lambda-stream/tests/test_event.py"], []),
         (["layers/common/requirements.txt"], ["migrations", "create_chat", "cancel_stream", "stream_chat"]),
         (["template.yaml", "functions/create_chat/app.py"], ["stack", "create_chat"]),
         (["README.md", "tests/unit/test_answer.py", "functions/create_chat_old/app.py", "docs/template.yaml"], []),

@@ -41,7 +41,14 @@ SETTINGS = {
 
 
 def imported(function: str, **settings: str) -> set[str]:
-    environ = {**SETTINGS, **settings, "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "layers" / "common")}
+    environ = {
+        **SETTINGS,
+        **settings,
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(
+            (str(ROOT / "layers" / "common"), str(ROOT / "packages" / "lambda-stream" / "src"))
+        ),
+    }
     # httpx looks for what its command line needs; the layer has neither
     code = """
 import sys

@@ -41,7 +41,9 @@ async def answer(server: Server, scope: dict, steps: asyncio.Queue) -> None:
 
 async def test_deltas_are_written_at_once_where_the_server_can():
     server, steps = Server(), asyncio.Queue()
-    answering = asyncio.create_task(answer(server, {"lambda_stream.write": server.write}, steps))
+    answering = asyncio.create_task(
+        answer(server, {"extensions": {"lambda_stream.write": {"write": server.write}}}, steps)
+    )
     await until(lambda: server.messages, "the response has begun")
     for number in range(1, 4):
         steps.put_nowait(Event(number, "", "{}"))

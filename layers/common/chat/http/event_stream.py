@@ -37,7 +37,7 @@ class EventStreamResponse(Response):
         work = asyncio.create_task(self._work())
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._writer.run(send, scope.get("lambda_stream.write"))
+            await self._writer.run(send, _write_of(scope))
             if self._must_finish:
                 await asyncio.wait([work])
             else:
@@ -65,3 +65,10 @@ class EventStreamResponse(Response):
                 raise
         finally:
             self._writer.close()
+
+
+def _write_of(scope: Scope) -> Callable[[bytes], bool] | None:
+    """Return what writes at once, where the server offers it as an ASGI extension (lambda_stream does)."""
+    extension = (scope.get("extensions") or {}).get("lambda_stream.write", {})
+    write: Callable[[bytes], bool] | None = extension.get("write")
+    return write
