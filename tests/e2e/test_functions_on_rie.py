@@ -20,7 +20,8 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 LAYER = ROOT / "layers" / "common"
 STREAM = ROOT / "packages" / "lambda-stream" / "src"
-WRAPPER = (str(STREAM / "lambda_stream" / "bootstrap"), sys.executable, "/var/runtime/bootstrap.py")
+WRAPPER = ("lambda_stream/bootstrap", sys.executable, "/var/runtime/bootstrap.py")
+"""The first part stands in the layer."""
 AWS_CLIENT = (sys.executable, "-m", "awslambdaric", "app.handler")
 
 
@@ -38,9 +39,14 @@ async def function(name: str, command, environ: dict[str, str], tmp_path: Path, 
         rie_binary()
     except RieUnavailable as error:
         pytest.fail(str(error))
+    layer = tmp_path / f"layer-{name}"
+    layer.mkdir()
+    for package in (LAYER / "chat", STREAM / "lambda_stream"):
+        (layer / package.name).symlink_to(package)
+    command = (str(layer / command[0]), *command[1:]) if command is WRAPPER else command
     task_root = ROOT / "functions" / name
-    runtime = {"_HANDLER": "app.app" if name == "stream_chat" else "app.handler", "LAMBDA_RUNTIME_DIR": str(LAYER)}
-    environment = {**environ, **runtime, "PYTHONPATH": f"{task_root}:{LAYER}:{STREAM}"}
+    runtime = {"_HANDLER": "app.app" if name == "stream_chat" else "app.handler", "LAMBDA_RUNTIME_DIR": str(layer)}
+    environment = {**environ, **runtime, "PYTHONPATH": f"{task_root}:{layer}"}
     async with running_rie(command, task_root, environment, tmp_path / f"{name}.log", concurrency) as rie:
         yield rie
 
