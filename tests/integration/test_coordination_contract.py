@@ -8,8 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from chat.adapters.redis import keys
-from chat.adapters.redis.connection import opener
 from chat.adapters.redis.coordination import MAX_EVENTS, RedisCoordination
+from chat.adapters.redis.servers import open_servers
 from chat.domain.answer import Answer
 from chat.domain.errors import StorageUnavailable
 from chat.domain.model import AnswerIds, FinalAnswer, Outcome, Source, Status, Usage, new_id
@@ -21,7 +21,7 @@ from tests.kit.waiting import until
 
 @asynccontextmanager
 async def real_coordination(url: str):
-    coordination = RedisCoordination(opener(Secret(url)), 7200)
+    coordination = RedisCoordination(open_servers(Secret(url)), 7200)
     try:
         yield coordination
     finally:
@@ -429,7 +429,7 @@ class TestRedisAway:
                 await until(lambda: coordination.read(*owner.ids, 0))
                 server.kill()
                 owner.answer.append_text("two")
-                await until(lambda: coordination.pipe.is_away)
+                await until(lambda: coordination.client.is_unavailable)
                 server.start_again()
                 owner.answer.append_text("three")
 

@@ -7,10 +7,9 @@ import pytest
 from redis.asyncio import Redis
 
 from chat.adapters.redis import keys
-from chat.adapters.redis.connection import opener
-from chat.adapters.redis.flush_loop import Beat
-from chat.adapters.redis.pipelined_client import Pipe
+from chat.adapters.redis.flush_loop import FlushLoop
 from chat.adapters.redis.rate_limiter import MAX_OWED, OWED_AT_ONCE, RedisRateLimiter
+from chat.adapters.redis.servers import open_servers
 from chat.application.ports import AdmissionRequest
 from chat.domain.errors import RateLimited
 from chat.domain.model import new_id
@@ -24,12 +23,12 @@ from tests.kit.waiting import until
 async def limited(
     url: str, active: int = 0, minute: int = 0, tokens: int = 0, away: list | None = None, place_seconds: float = 30
 ):
-    pipe = Pipe(opener(Secret(url)))
+    client = open_servers(Secret(url)).client(lambda: None)
     note = (lambda: away.append(1)) if away is not None else (lambda: None)
     try:
-        yield RedisRateLimiter(pipe, Beat(pipe), LimitSettings(active, minute, tokens), note, place_seconds)
+        yield RedisRateLimiter(client, FlushLoop(client), LimitSettings(active, minute, tokens), note, place_seconds)
     finally:
-        await pipe.close()
+        await client.close()
 
 
 async def admitted(limits: RedisRateLimiter, user: str, message: str, tokens: int = 0, attempt: str = "1") -> bool:

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from chat.adapters.redis.connection import opener
 from chat.adapters.redis.coordination import RedisCoordination
+from chat.adapters.redis.servers import open_servers
 from chat.domain.answer import Answer
 from chat.domain.errors import StorageUnavailable
 from chat.domain.model import AnswerIds, new_id
@@ -37,7 +37,7 @@ async def test_a_refused_login_is_read_anew_once_for_both_connections(user):
             asked.append("REDIS_URL")
             return url("new")
 
-        coordination = RedisCoordination(opener(Secret(url("old")), ask_again), 7200)
+        coordination = RedisCoordination(open_servers(Secret(url("old")), ask_again), 7200)
         await coordination.ping()
         assert not asked
         await client.config_set("requirepass", "new")
@@ -62,10 +62,11 @@ async def test_a_secret_that_has_become_unusable_leaves_nobody_waiting(found):
     with own_server() as server:
         client = Redis.from_url(server.url)
         await client.config_set("requirepass", "new")
-        coordination = RedisCoordination(opener(Secret(f"redis://:old@127.0.0.1:{server.port}/0"), lambda: found), 7200)
+        servers = open_servers(Secret(f"redis://:old@127.0.0.1:{server.port}/0"), lambda: found)
+        coordination = RedisCoordination(servers, 7200)
         assert not await answers(coordination)
         for _ in range(2):
-            await until(lambda: not coordination.pipe.is_away)
+            await until(lambda: not coordination.client.is_unavailable)
             asked = [asyncio.create_task(answers(coordination))]
             await asyncio.sleep(0)
             await asyncio.sleep(0)  # the first is under way, the second waits for the next round trip

@@ -6,9 +6,9 @@ from sqlalchemy import event
 
 from chat.adapters.mysql.engine import open_engine
 from chat.adapters.mysql.repository import SqlChatRepository
-from chat.adapters.redis.connection import opener
 from chat.adapters.redis.coordination import RedisCoordination
 from chat.adapters.redis.rate_limiter import RedisRateLimiter
+from chat.adapters.redis.servers import open_servers
 from chat.application.ports import Finish, TextDelta
 from chat.settings import LimitSettings, Secret
 from tests.kit.ai import ScriptedAI
@@ -36,8 +36,8 @@ async def test_no_delta_asks_redis_or_mysql(deltas, database_url):
     statements: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda _c, _u, statement, *_: statements.append(statement))
     with own_server() as server:
-        live = RedisCoordination(opener(Secret(server.url)), 7200)
-        limits = RedisRateLimiter(live.pipe, live.beat, LimitSettings(8, 60, 10**6))
+        live = RedisCoordination(open_servers(Secret(server.url)), 7200)
+        limits = RedisRateLimiter(live.client, live.flush_loop, LimitSettings(8, 60, 10**6))
         ai = FlatOut(*[TextDelta(f"{n} ") for n in range(deltas)], Finish("stop"))
         world = World(SqlChatRepository(engine), live, ai, limits)
         client = Redis.from_url(server.url)

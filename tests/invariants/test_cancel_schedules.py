@@ -149,7 +149,7 @@ class Half:
     """Does one half of what a cancel asks of Redis; the other half is lost."""
 
     def __init__(self, process: Process, what: str) -> None:
-        self.pipe, self.what = process.coordination.pipe, what
+        self.pipe, self.what = process.coordination.client, what
 
     async def request_cancel(self, chat_id: str, message_id: str) -> None:
         name = f"chat:{{{chat_id}}}:cancel:{message_id}"

@@ -36,7 +36,7 @@ async def burst(fleet, limits: LimitSettings, **more) -> tuple[list, list[str]]:
     """Send many messages at once through several processes: the generations begun, and why the others were not."""
     processes = [await fleet.process(limits=limits, concurrency=8, **more) for _ in range(PROCESSES)]
     for process in processes:
-        process.coordination.pipe.trip_seconds = (
+        process.coordination.client.trip_seconds = (
             SECONDS  # so many in one event loop, on a busy machine, are slow together
         )
     chat_ids = [await processes[0].new_chat() for _ in range(10)]

@@ -74,7 +74,7 @@ class TestFrozen:
         """Invariant 6: words arrive one by one while one and the same round trip gets no reply."""
         async with Proxy(stores.redis_url) as proxy:
             owner, other = await fleet.process(proxy.url), await fleet.process()
-            owner.coordination.pipe.trip_seconds = HANGING_SECONDS
+            owner.coordination.client.trip_seconds = HANGING_SECONDS
             answers = [await Gated(ai, owner, 12).begin() for _ in range(counts.of(30))]
             await asyncio.gather(*(answer.hear(2) for answer in answers))
             watchers = [await watching(other, answer) for answer in answers]
@@ -130,7 +130,7 @@ class TestFrozen:
             await watcher.has(3)
             server.freeze()
             await answer.hear(4)
-            await until(lambda: owner.coordination.pipe.is_away)
+            await until(lambda: owner.coordination.client.is_unavailable)
             await answer.hear(4)
             server.thaw()
             await until(lambda: self.is_whole(other, answer))

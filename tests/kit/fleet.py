@@ -9,9 +9,9 @@ from sqlalchemy import Engine, event
 
 from chat.adapters.mysql.engine import open_engine
 from chat.adapters.mysql.repository import SqlChatRepository
-from chat.adapters.redis.connection import opener
 from chat.adapters.redis.coordination import RedisCoordination
 from chat.adapters.redis.rate_limiter import RedisRateLimiter
+from chat.adapters.redis.servers import open_servers
 from chat.adapters.redis.subscription import Subscription
 from chat.application.ports import AI
 from chat.application.telemetry_events import FallbackTaken
@@ -49,12 +49,12 @@ class Process(World):
         telemetry = RecordingTelemetry()
         self.engine: Engine = open_engine(Secret(stores.database_url), concurrency)
         coordination = RedisCoordination(
-            opener(Secret(stores.redis_url)), KEPT_SECONDS, lambda: telemetry.record(FallbackTaken("redis_away"))
+            open_servers(Secret(stores.redis_url)), KEPT_SECONDS, lambda: telemetry.record(FallbackTaken("redis_away"))
         )
         if subscription_url is not None:
-            coordination.subscription = Subscription(opener(Secret(subscription_url)))
+            coordination.subscription = Subscription(open_servers(Secret(subscription_url)).subscriber)
         rate_limiter = RedisRateLimiter(
-            coordination.pipe, coordination.beat, limits, lambda: telemetry.record(FallbackTaken("limits_off"))
+            coordination.client, coordination.flush_loop, limits, lambda: telemetry.record(FallbackTaken("limits_off"))
         )
         defaults = {"silence_seconds": 0.2, "away_seconds": 3, "telemetry": telemetry}
         super().__init__(SqlChatRepository(self.engine), coordination, ai, rate_limiter, **defaults | more)
@@ -122,7 +122,7 @@ async def patient(call: Call) -> None:
 
 async def commands(url: str, *command: object) -> object:
     """Send a server one command and return its reply."""
-    connection = opener(Secret(url))()
+    connection = open_servers(Secret(url)).subscriber()
     try:
         async with asyncio.timeout(10):
             await connection.connect()

@@ -292,10 +292,10 @@ MUTANTS = (
     ),
     Mutant(
         "neighbours: one that fails in the beat harms no other",
-        "tests/unit/test_redis_beat.py::test_one_that_fails_harms_no_other_and_is_told_of_in_the_log",
+        "tests/unit/test_redis_flush_loop.py::test_one_that_fails_harms_no_other_and_is_told_of_in_the_log",
         f"{CHAT}/adapters/redis/flush_loop.py",
-        "                member.heard(replies)\n        except Exception:\n",
-        "                member.heard(replies)\n        except ZeroDivisionError:\n",
+        "                member.on_replies(replies)\n        except Exception:\n",
+        "                member.on_replies(replies)\n        except ZeroDivisionError:\n",
     ),
     Mutant(
         "neighbours: a client that does not read is given up",
@@ -313,7 +313,7 @@ MUTANTS = (
     ),
     Mutant(
         "outage: a process that stood still does not blame Redis",
-        "tests/unit/test_redis_pipe.py::test_a_process_that_stood_still_does_not_blame_the_server",
+        "tests/unit/test_redis_pipelined_client.py::test_a_process_that_stood_still_does_not_blame_the_server",
         f"{CHAT}/adapters/redis/pipelined_client.py",
         "LOOKS = 5\n",
         "LOOKS = 1\n",
@@ -322,14 +322,14 @@ MUTANTS = (
         "outage: after a failure Redis is left in peace for a second",
         "tests/invariants/test_redis_outages.py::TestFrozen::test_a_stopped_server_that_goes_on_has_the_whole_log_again",
         f"{CHAT}/adapters/redis/pipelined_client.py",
-        "        return time.monotonic() < self._away_until\n",
+        "        return time.monotonic() < self._unavailable_until\n",
         "        return False\n",
     ),
     Mutant(
         "outage: a cancel that Redis refused says so",
         "tests/invariants/test_redis_outages.py::TestForgetful::test_out_of_memory_no_cancel_is_pretended",
         f"{CHAT}/adapters/redis/coordination.py",
-        '        raise RedisAway(f"Redis refused: {type(reply).__name__}") from reply\n',
+        '        raise RedisUnavailable(f"Redis refused: {type(reply).__name__}") from reply\n',
         "        return\n",
     ),
     Mutant(

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = {
-    *("fastapi", "pydantic", "alembic", "uvicorn", "redis", "requests", "h11", "httpcore", "pytest"),
+    *("fastapi", "pydantic", "alembic", "uvicorn", "requests", "h11", "httpcore", "pytest"),
     *(
         "boto3",
         "botocore.session",

@@ -111,7 +111,7 @@ class Settings:
         """
         env = _Environment(environ)
         return cls(
-            redis_url=env.secret_url("REDIS_URL", ("redis", "rediss", "unix")),
+            redis_url=env.secret_url("REDIS_URL", ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")),
             mysql_url=env.secret_url("MYSQL_URL", ("mysql", "mysql+pymysql", "sqlite")),
             auth=_read_auth(env),
             limits=LimitSettings(
@@ -189,7 +189,7 @@ def _check_url(name: str, value: str, schemes: tuple[str, ...]) -> None:
     try:
         parts = urlsplit(value)
         has_place = bool(parts.path.strip("/") if parts.scheme in ("sqlite", "unix") else parts.hostname)
-        _ = parts.port
+        _ = parts.port if not parts.scheme.endswith("+sentinel") else None  # several hosts, each with a port
     except ValueError:
         raise SettingsError(f"{name} is not a URL") from None
     if parts.scheme not in schemes or not has_place:

@@ -15,9 +15,9 @@ from starlette.types import Lifespan
 from chat.adapters.aws.secrets import Secrets
 from chat.adapters.mysql.engine import open_engine
 from chat.adapters.mysql.repository import SqlChatRepository
-from chat.adapters.redis.connection import opener
 from chat.adapters.redis.coordination import RedisCoordination
 from chat.adapters.redis.rate_limiter import RedisRateLimiter
+from chat.adapters.redis.servers import open_servers
 from chat.adapters.telemetry.answer_telemetry import LoggingTelemetry
 from chat.adapters.telemetry.logs import log_everything
 from chat.application.cancel_answer import CancelAnswer
@@ -93,9 +93,9 @@ def open_resources(settings: Settings, secrets: Secrets | None = None) -> Resour
     telemetry = LoggingTelemetry(settings.telemetry)
     chats = SqlChatRepository(open_engine(settings.mysql_url, settings.max_concurrency, renewal(secrets, "MYSQL_URL")))
     coordination = RedisCoordination(
-        opener(settings.redis_url, renewal(secrets, "REDIS_URL")),
+        open_servers(settings.redis_url, renewal(secrets, "REDIS_URL")),
         settings.session_ttl_seconds,
-        on_away=lambda: telemetry.record(FallbackTaken("redis_away")),
+        on_unavailable=lambda: telemetry.record(FallbackTaken("redis_away")),
         on_counted=lambda active: telemetry.record(ActiveAnswersCounted(active)),
     )
     recover = OrphanRecovery(chats, leases=coordination, event_log=coordination, telemetry=telemetry, now=now)
@@ -149,10 +149,10 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
         now=now,
     )
     rate_limiter = RedisRateLimiter(
-        coordination.pipe,
-        coordination.beat,
+        coordination.client,
+        coordination.flush_loop,
         settings.limits,
-        on_away=lambda: telemetry.record(FallbackTaken("limits_off")),
+        on_unavailable=lambda: telemetry.record(FallbackTaken("limits_off")),
     )
     start = StartAnswer(deps, rate_limiter, resources.recover)
     follow = FollowAnswer(chats, event_log=coordination, recover=resources.recover, telemetry=telemetry)

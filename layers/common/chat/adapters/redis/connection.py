@@ -1,233 +1,196 @@
-"""One connection to Redis or Valkey in RESP2: many commands out in one write, their replies in one wait.
+"""One connection to a Redis or Valkey server, on redis-py: many commands out in one write, their replies in one wait.
 
-Waits for replies are bounded by those who wait. Source: Redis serialization protocol specification. docs/adr/0005.
+redis-py's `Connection` connects, encrypts, logs in, packs commands and parses replies. Its pools, retries and time-outs
+are not used: whoever waits for a reply bounds the wait. docs/adr/0009.
 """
 
 from __future__ import annotations
 
-import asyncio
-import ssl
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeAlias
 
-import hiredis
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import (
+    AuthenticationError,
+    InvalidResponse,
+    MasterDownError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
-from chat.adapters.redis.address import Address, read_address
-from chat.settings import Secret
-
-Command = tuple[str | bytes | int | float, ...]
-Replies = list[Any]
+Command: TypeAlias = tuple[str | bytes | int | float, ...]
+Replies: TypeAlias = list[Any]
 
 IDLE_SECONDS = 10.0
-"""A connection unused for longer, by the wall clock, is dropped: a thawed process cannot tell a dead socket from a
+"""A connection unused for longer, by the wall clock, is dropped: a thawed process cannot tell a half-open socket from a
 living one without waiting for it."""
 
-_NOT_SERVING = ("NOAUTH", "WRONGPASS", "LOADING", "MASTERDOWN", "READONLY", "ERR max number of clients")
 
-
-class Refusal(Exception):
-    """The reply to a command that the server refused. It is returned, not raised."""
-
-
-class LinkError(Exception):
+class ConnectionLost(Exception):
     """The connection is of no use: it was refused, ended, or does not speak the protocol."""
 
 
-AWAY = (LinkError, OSError, TimeoutError)
+UNAVAILABLE = (ConnectionLost, OSError, TimeoutError)
 """Raised by a connection when the server refuses, fails or keeps silent; includes a refused login."""
 
 
-class RedisAway(Exception):
+class RedisUnavailable(Exception):
     """Redis did not answer in time, or at all."""
 
 
-AskAgain = Callable[[], str | None]
+class Channel(Protocol):
+    """What of redis-py's connection is used here, and what is added to it."""
+
+    @property
+    def is_connected(self) -> bool: ...
+
+    async def connect(self) -> None: ...
+
+    async def read_response(self, disable_decoding: bool = ..., *, disconnect_on_error: bool = ...) -> Any: ...
+
+    def write(self, commands: Iterable[Command]) -> None: ...
+
+    def abort(self) -> None: ...
 
 
-class Login:
-    """Where to connect and as whom; after a refusal it asks once more, because the secret may have been rotated."""
+class WritesAtOnce:
+    """Adds to redis-py's connections what needs no turn of the event loop: to write, and to close without waiting."""
 
-    def __init__(self, url: Secret, ask_again: AskAgain | None) -> None:
-        self._address = read_address(url.reveal())
-        self._ask_again = ask_again
-        self._was_refused = False
-        self._tls: tuple[Address, ssl.SSLContext | None] | None = None
-
-    def refuse(self) -> None:
-        """Hear that the server refused the login; the next connection uses a new one if there is one."""
-        self._was_refused = True
-
-    async def address(self) -> Address:
-        if self._was_refused and self._ask_again is not None:
-            self._was_refused = False
-            if found := await asyncio.to_thread(self._ask_again):
-                with suppress(ValueError):  # what is kept there now is no address: the refusal stays
-                    self._address = read_address(found)
-        return self._address
-
-    def tls(self, address: Address) -> ssl.SSLContext | None:
-        """Return how TLS verifies at `address`. Made once: reading certificates keeps all streams waiting for 30 ms."""
-        if self._tls is None or self._tls[0] != address:
-            self._tls = (address, address.tls())
-        return self._tls[1]
-
-
-class Connection:
-    """Opened by `connect`, and again after `disconnect`. One task at a time waits for replies."""
-
-    def __init__(self, login: Login) -> None:
-        self._login = login
-        self._link: Link | None = None
+    _reader: Any
+    _writer: Any
+    _parser: Any
 
     @property
     def is_connected(self) -> bool:
         """Whether it is open, as far as is known."""
-        return self._link is not None and self._link.error is None
+        return self._writer is not None and self._reader is not None and not self._reader.at_eof()
 
-    async def connect(self) -> None:
-        """Open it, log in and choose the database: one round trip, none where neither is asked for.
+    def write(self, commands: Iterable[Command]) -> None:
+        """Write commands without waiting for room: a flush is small, and its reply is waited for."""
+        self._writer.writelines(self.pack_commands(commands))  # type: ignore[attr-defined]
+
+    def abort(self) -> None:
+        """Close at once."""
+        writer, self._writer, self._reader = self._writer, None, None
+        self._parser.on_disconnect()
+        if writer is not None:
+            writer.transport.abort()
+
+
+class TcpChannel(WritesAtOnce, Connection):
+    """A TCP connection."""
+
+
+class TlsChannel(WritesAtOnce, SSLConnection):
+    """A TLS connection."""
+
+
+class UnixChannel(WritesAtOnce, UnixDomainSocketConnection):
+    """A connection over a Unix socket."""
+
+
+class Endpoint(Protocol):
+    """Where to connect and as whom."""
+
+    async def channel(self) -> Channel:
+        """Return a new unconnected channel.
 
         Raises:
-            AWAY: it cannot be had; a refused login is remembered.
+            UNAVAILABLE: it is not known where to connect.
+        """
+        ...
+
+    def refused(self) -> None:
+        """Hear that the server refused the login."""
+        ...
+
+
+class RedisConnection:
+    """Opened by `connect`, and again after `disconnect`. One task at a time waits for replies."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._channel: Channel | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is open, as far as is known."""
+        return self._channel is not None and self._channel.is_connected
+
+    async def connect(self) -> None:
+        """Open it, log in and choose the database: no round trip where neither is asked for.
+
+        Raises:
+            UNAVAILABLE: it cannot be had; a refused login is remembered.
         """
         self.disconnect()
-        address = await self._login.address()
-        loop = asyncio.get_running_loop()
-        if address.path is not None:
-            _, self._link = await loop.create_unix_connection(Link, address.path)
-        else:
-            tls = self._login.tls(address)
-            _, self._link = await loop.create_connection(Link, address.host, address.port, ssl=tls)
+        channel = self._channel = await self._endpoint.channel()
         try:
-            await self._introduce(address)
-        except BaseException:
+            await channel.connect()
+        except BaseException as error:
             self.disconnect()
+            if isinstance(error, AuthenticationError):
+                self._endpoint.refused()
+                raise ConnectionLost("the server refused the login") from error
+            if isinstance(error, RedisError):
+                raise ConnectionLost(f"it cannot be opened: {type(error).__name__}") from error
             raise
 
     def disconnect(self) -> None:
         """Close it at once."""
-        link, self._link = self._link, None
-        if link is not None:
-            link.abort()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.abort()
 
     def send(self, *commands: Command) -> None:
         """Send commands whose replies somebody reads.
 
         Raises:
-            LinkError: it is closed.
+            ConnectionLost: it is closed.
         """
-        packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # its stub is wrong
-        self._open_link().write(b"".join(packed))
+        self._open_channel().write(commands)
 
     async def exchange(self, commands: Sequence[Command]) -> Replies:
-        """Send commands and return a reply for each, a `Refusal` among them where one was refused.
+        """Send commands and return a reply for each, a `ResponseError` among them where one was refused.
 
         Raises:
-            LinkError: the connection ended, or the server serves nobody now.
+            ConnectionLost: the connection ended, or the server serves nobody now.
         """
         self.send(*commands)
         replies = await self.read(len(commands))
         for reply in replies:
-            if isinstance(reply, Refusal) and str(reply).startswith(_NOT_SERVING):
-                raise LinkError(str(reply).partition(" ")[0])
+            if isinstance(reply, ReadOnlyError | MasterDownError):  # a demoted master: another one has taken over
+                raise ConnectionLost(f"the server does not serve: {type(reply).__name__}")
         return replies
 
     async def read(self, count: int) -> Replies:
-        """Wait for the next replies. If cancelled, none of them is lost.
+        """Wait for the next replies.
 
         Raises:
-            LinkError: the connection ended before they came.
+            ConnectionLost: the connection ended before they came, or the server serves nobody now.
         """
-        return await self._open_link().read(count)
-
-    def _open_link(self) -> Link:
-        if self._link is None:
-            raise LinkError("the connection is closed")
-        return self._link
-
-    async def _introduce(self, address: Address) -> None:
-        if address.login:
-            self.send(("AUTH", *address.login))
-        if address.database:
-            self.send(("SELECT", address.database))
-        if address.login and isinstance((await self.read(1))[0], Refusal):
-            self._login.refuse()
-            raise LinkError("the server refused the login")
-        if address.database and isinstance((await self.read(1))[0], Refusal):
-            raise LinkError("the server refused the database")
-
-
-class Link(asyncio.Protocol):
-    """One socket: replies in the order of their arrival, until it ends."""
-
-    def __init__(self) -> None:
-        self.error: LinkError | None = None
-        self._socket: asyncio.Transport
-        self._reader = hiredis.Reader(replyError=Refusal)
-        self._replies: Replies = []
-        self._wanted = 0
-        self._waiter: asyncio.Future[None] | None = None
-
-    def write(self, data: bytes) -> None:
-        if self.error is not None:
-            raise self.error
-        self._socket.write(data)
-
-    async def read(self, count: int) -> Replies:
-        if len(self._replies) < count:
-            if self.error is not None:
-                raise self.error
-            self._wanted = count
-            self._waiter = asyncio.get_running_loop().create_future()
+        replies: Replies = []
+        while len(replies) < count:
+            channel = self._open_channel()
             try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        taken = self._replies[:count]
-        del self._replies[:count]
-        return taken
+                reply = await channel.read_response(disconnect_on_error=False)
+            except ResponseError as error:
+                reply = error
+            except InvalidResponse as error:
+                self.disconnect()
+                raise ConnectionLost("this is no Redis") from error
+            except (RedisError, OSError) as error:
+                self.disconnect()
+                raise ConnectionLost(f"the connection ended: {type(error).__name__}") from error
+            replies.append(reply)
+        return replies
 
-    def abort(self) -> None:
-        self._end(LinkError("the connection was closed"))
-        self._socket.abort()
-
-    def _end(self, error: LinkError) -> None:
-        self.error = self.error or error
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(self.error)
-
-    # What asyncio calls.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._socket = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._reader.feed(data)
-            while (reply := self._reader.gets()) is not False:
-                self._replies.append(reply)
-        except hiredis.ProtocolError:
-            self._end(LinkError("this is no Redis"))
-            self._socket.abort()
-            return
-        if self._waiter is not None and len(self._replies) >= self._wanted and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end(LinkError("the connection ended"))
+    def _open_channel(self) -> Channel:
+        if self._channel is None or not self._channel.is_connected:
+            raise ConnectionLost("the connection is closed")
+        return self._channel
 
 
-Open = Callable[[], Connection]
-
-
-def opener(url: Secret, ask_again: AskAgain | None = None) -> Open:
-    """Return a function that makes unconnected connections to `url`, all with the same login.
-
-    When a login is refused, `ask_again` may know a new URL, which the next connection uses. It may block.
-
-    Raises:
-        SettingsError: the URL asks for something that is not known here.
-    """
-    login = Login(url, ask_again)
-    return lambda: Connection(login)
+ConnectionFactory: TypeAlias = Callable[[], RedisConnection]
+"""Makes an unconnected connection."""

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from chat.adapters.redis import event_log, final_records, keys
-from chat.adapters.redis.connection import Command, Open, RedisAway, Refusal
-from chat.adapters.redis.flush_loop import Beat
-from chat.adapters.redis.pipelined_client import Pipe
+from chat.adapters.redis.connection import Command, RedisUnavailable
+from chat.adapters.redis.flush_loop import FlushLoop
+from chat.adapters.redis.servers import RedisServers
 from chat.adapters.redis.subscription import Subscription
 from chat.application.ports import LogPage, OwnerStatus
 from chat.domain.answer import Answer, to_json
@@ -38,18 +40,18 @@ return 1
 
 
 class RedisCoordination:
-    """One for each process: one pipelined connection and one subscription for all its answers and followers."""
+    """One for each process: a pipelined connection to each node and one subscription, for all answers and followers."""
 
     def __init__(
         self,
-        open_connection: Open,
+        servers: RedisServers,
         kept_seconds: int,
-        on_away: Callable[[], None] = lambda: None,
+        on_unavailable: Callable[[], None] = lambda: None,
         on_counted: Callable[[int], None] = lambda active: None,
     ) -> None:
-        self.pipe = Pipe(open_connection, on_away)
-        self.subscription = Subscription(open_connection)
-        self.beat = Beat(self.pipe)
+        self.client = servers.client(on_unavailable)
+        self.subscription = Subscription(servers.subscriber)
+        self.flush_loop = FlushLoop(self.client)
         self.kept_seconds = kept_seconds
         self.on_counted = on_counted
         self._next_trim = 0.0
@@ -57,7 +59,7 @@ class RedisCoordination:
     async def close(self) -> None:
         """Close both connections."""
         await self.subscription.close()
-        await self.pipe.close()
+        await self.client.close()
 
     def claim(self, answer: Answer, owner_token: str, user_id: str, on_cancel: Callable[[], None]) -> RedisAnswerLease:
         return RedisAnswerLease(self, answer, owner_token, user_id, on_cancel)
@@ -66,13 +68,13 @@ class RedisCoordination:
         key = keys.cancel(chat_id, message_id)
         note = _note(by_session)
         with _needed():
-            kept, _ = await self.pipe.run(("SET", key, note, "EX", self.kept_seconds), ("PUBLISH", key, note))
+            kept, _ = await self.client.run(("SET", key, note, "EX", self.kept_seconds), ("PUBLISH", key, note))
             _must_be_kept(kept)
 
     async def put_pending_cancel(self, chat_id: str, user_message_id: str, by_session: str) -> None:
         key = keys.intent(chat_id, user_message_id)
         with _needed():
-            (kept,) = await self.pipe.run(("SET", key, _note(by_session), "EX", INTENT_SECONDS))
+            (kept,) = await self.client.run(("SET", key, _note(by_session), "EX", INTENT_SECONDS))
             _must_be_kept(kept)
 
     async def delete_pending_cancel(self, chat_id: str, user_message_id: str) -> None:
@@ -83,32 +85,32 @@ class RedisCoordination:
 
     async def read(self, chat_id: str, message_id: str, after: int) -> LogPage | None:
         with _needed():
-            entries, exists = await self.pipe.run(*event_log.read(chat_id, message_id, after))
-            if isinstance(entries, Refusal) or isinstance(exists, Refusal):
-                raise RedisAway("the log cannot be read")
+            entries, exists = await self.client.run(*event_log.read(chat_id, message_id, after))
+            if isinstance(entries, ResponseError) or isinstance(exists, ResponseError):
+                raise RedisUnavailable("the log cannot be read")
             return event_log.page(entries, exists, after)
 
     async def owner_status(self, chat_id: str, message_id: str) -> OwnerStatus | None:
         try:
-            lease, parked = await self.pipe.run(
+            lease, parked = await self.client.run(
                 ("GET", keys.lease(chat_id, message_id)), ("GET", keys.final(chat_id, message_id))
             )
-        except RedisAway:
+        except RedisUnavailable:
             return None
-        if isinstance(lease, Refusal) or isinstance(parked, Refusal):
+        if isinstance(lease, ResponseError) or isinstance(parked, ResponseError):
             return None
         return OwnerStatus(lease is not None, final_records.load(parked) if parked else None)
 
     async def count_active(self) -> int | None:
         try:
-            (count,) = await self.pipe.run(_count_command())
-        except RedisAway:
+            (count,) = await self.client.run(_count_command())
+        except RedisUnavailable:
             return None
         return count if isinstance(count, int) else None
 
     async def ping(self) -> None:
         with _needed():
-            (reply,) = await self.pipe.run(("PING",))
+            (reply,) = await self.client.run(("PING",))
             _must_be_kept(reply)
 
     def trim(self, moment: float) -> list[Command]:
@@ -122,8 +124,8 @@ class RedisCoordination:
         ]
 
     async def _forget(self, key: str) -> None:
-        with suppress(RedisAway):  # it expires by itself
-            await self.pipe.run(("DEL", key))
+        with suppress(RedisUnavailable):  # it expires by itself
+            await self.client.run(("DEL", key))
 
 
 class RedisAnswerLease:
@@ -158,14 +160,14 @@ class RedisAnswerLease:
     async def register(self, look_for_pending_cancel: bool) -> bool:
         if look_for_pending_cancel:
             self._intent = keys.intent(self._chat_id, self._answer.identity.user_message_id)
-        self._coordination.beat.join(self)
-        if self._coordination.pipe.is_away:
+        self._coordination.flush_loop.join(self)
+        if self._coordination.client.is_unavailable:
             return False
         await self._watch.acknowledged()
         who, now, moment = self._answer.identity, time.time(), asyncio.get_running_loop().time()
         session = ("user", self._user_id, "active", who.message_id, "since", now, "seen", now)
         try:
-            *_, active, waiting = await self._coordination.pipe.run(
+            *_, active, waiting = await self._coordination.client.run(
                 self._lease_command(),
                 ("HSET", self._session, *session),
                 ("EXPIRE", self._session, self._coordination.kept_seconds),
@@ -174,7 +176,7 @@ class RedisAnswerLease:
                 _count_command(),
                 self._poll_command(),
             )
-        except RedisAway:
+        except RedisUnavailable:
             return False
         if isinstance(active, int):
             self._coordination.on_counted(active)
@@ -183,7 +185,7 @@ class RedisAnswerLease:
         self._next_session = moment + SESSION_REFRESH_SECONDS
         return self._is_cancel(waiting)
 
-    def due(self, now: float) -> Sequence[Command]:
+    def pending_commands(self, now: float) -> Sequence[Command]:
         """Return what this answer asks of the next round trip."""
         commands: list[Command] = []
         self._due = []
@@ -192,42 +194,42 @@ class RedisAnswerLease:
             self._due.append(take)
         return commands
 
-    def heard(self, replies: Sequence[Any]) -> None:
+    def on_replies(self, replies: Sequence[Any]) -> None:
         """Take the replies."""
         for take, reply in zip(self._due, replies, strict=True):
             take(reply)
 
     async def release(self) -> None:
-        self._coordination.beat.drop(self)
+        self._coordination.flush_loop.drop(self)
         who = self._answer.identity
         commands = [command for command, _ in self._append_commands(len(self._answer.events))]
         commands.append(("EVAL", RELEASE, 2, self._lease, self._session, who.message_id))
         commands.append(("ZREM", keys.ACTIVE, who.message_id))
         try:
-            replies = await self._coordination.pipe.run(*commands)
+            replies = await self._coordination.client.run(*commands)
             if replies[0] is None:  # the log was lost since the last beat
                 self._logged, self._is_log_begun = 0, False
-                await self._coordination.pipe.run(
+                await self._coordination.client.run(
                     *[command for command, _ in self._append_commands(len(self._answer.events))]
                 )
-        except RedisAway:
+        except RedisUnavailable:
             pass  # followers look at MySQL
 
     async def stash_final(self, final: FinalAnswer) -> bool:
         key = keys.final(self._chat_id, self._message_id)
         try:
-            (kept,) = await self._coordination.pipe.run(
+            (kept,) = await self._coordination.client.run(
                 ("SET", key, final_records.dump(final), "EX", self._coordination.kept_seconds)
             )
-        except RedisAway:
+        except RedisUnavailable:
             return False
-        return not isinstance(kept, Refusal)
+        return not isinstance(kept, ResponseError)
 
     async def close(self) -> None:
         # All lead back here: an answer that has ended would wait for the garbage collector.
         self._due, self._on_cancel, self._watch.callback = [], _nothing, _nothing
         try:
-            await self._coordination.beat.leave(self)
+            await self._coordination.flush_loop.leave(self)
         finally:  # also if nobody waits for it any more
             await self._coordination.subscription.unwatch(self._cancel)
 
@@ -261,7 +263,7 @@ class RedisAnswerLease:
     def _heard_append(self, reply: Any) -> None:
         if reply is None:
             self._logged, self._is_log_begun = 0, False
-        elif not isinstance(reply, Refusal) or "equal or smaller" in str(reply):
+        elif not isinstance(reply, ResponseError) or "equal or smaller" in str(reply):
             # "Equal or smaller" answers an append that had arrived before its reply was lost.
             self._logged, self._is_log_begun = self._appending, True
         else:
@@ -272,7 +274,7 @@ class RedisAnswerLease:
             self._on_cancel()
 
     def _is_cancel(self, reply: Any) -> bool:
-        if isinstance(reply, Refusal):
+        if isinstance(reply, ResponseError):
             return False
         self._intent = None  # it has been looked at, and concerns only the first answer's start
         return any(value is not None for value in reply)
@@ -304,10 +306,10 @@ def _note(by_session: str) -> str:
 def _needed() -> Iterator[None]:
     try:
         yield
-    except RedisAway as error:
+    except RedisUnavailable as error:
         raise StorageUnavailable from error
 
 
 def _must_be_kept(reply: Any) -> None:
-    if isinstance(reply, Refusal):
-        raise RedisAway(f"Redis refused: {type(reply).__name__}") from reply
+    if isinstance(reply, ResponseError):
+        raise RedisUnavailable(f"Redis refused: {type(reply).__name__}") from reply

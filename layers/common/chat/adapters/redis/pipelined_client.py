@@ -7,46 +7,53 @@ import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Command, Open, RedisAway, Replies
+from chat.adapters.redis.connection import (
+    IDLE_SECONDS,
+    UNAVAILABLE,
+    Command,
+    ConnectionFactory,
+    RedisUnavailable,
+    Replies,
+)
 
 TRIP_SECONDS = 0.5
 """The longest that one round trip may take, connecting included, while this process runs."""
 LOOKS = 5
-"""In how many parts that is counted: a process that stood still, for how long soever, counts one."""
+"""In how many parts that is counted: however long the process was paused, it counts as one."""
 PAUSE_SECONDS = 1.0
 """After a failure nothing is tried for this long, so that an outage costs an answer one wait at its start and one at
 its end."""
 
 
-class Pipe:
+class PipelinedClient:
     """Sends commands in the order of their arrival and pairs them with their replies.
 
     Commands must be safe to repeat: when a connection that had been used before fails, the batch is sent once more on a
     new one.
     """
 
-    def __init__(self, open_connection: Open, on_away: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, new_connection: ConnectionFactory, on_unavailable: Callable[[], None] = lambda: None) -> None:
         self.trip_seconds = TRIP_SECONDS
-        self._connection = open_connection()
-        self._on_away = on_away
+        self._connection = new_connection()
+        self._on_unavailable = on_unavailable
         self._waiting: list[tuple[Sequence[Command], asyncio.Future[Replies]]] = []
         self._flusher: asyncio.Task[None] | None = None
         self._used_at = 0.0
-        self._away_until = 0.0
+        self._unavailable_until = 0.0
 
     @property
-    def is_away(self) -> bool:
+    def is_unavailable(self) -> bool:
         """Whether the last attempt failed and the next is not due yet."""
-        return time.monotonic() < self._away_until
+        return time.monotonic() < self._unavailable_until
 
     async def run(self, *commands: Command) -> Replies:
-        """Send `commands` in one go and return a reply for each; a refused command's reply is its `Refusal`.
+        """Send `commands` in one go and return a reply for each; a refused command's reply is its `ResponseError`.
 
         Raises:
-            RedisAway: no answer within the limit; any of the commands may have been executed.
+            RedisUnavailable: no answer within the limit; any of the commands may have been executed.
         """
-        if self.is_away:
-            raise RedisAway("Redis was away a moment ago")
+        if self.is_unavailable:
+            raise RedisUnavailable("Redis did not answer a moment ago")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Replies] = loop.create_future()
         self._waiting.append((commands, future))
@@ -55,7 +62,7 @@ class Pipe:
         return await future
 
     async def close(self) -> None:
-        """Close the connection; callers that still wait are told that Redis is away."""
+        """Close the connection; callers that still wait are told that Redis is unavailable."""
         if self._flusher is not None:
             self._flusher.cancel()
             await asyncio.wait([self._flusher])
@@ -71,9 +78,9 @@ class Pipe:
                     mine, replies = replies[: len(commands)], replies[len(commands) :]
                     if not future.done():
                         future.set_result(mine)
-        except AWAY as error:
-            self._away_until = time.monotonic() + PAUSE_SECONDS
-            self._on_away()
+        except UNAVAILABLE as error:
+            self._unavailable_until = time.monotonic() + PAUSE_SECONDS
+            self._on_unavailable()
             self._refuse(batch + self._waiting, error)
         finally:
             self._flusher = None
@@ -84,9 +91,9 @@ class Pipe:
     ) -> None:
         for _, future in batch:
             if not future.done():
-                away = RedisAway(f"Redis is away: {type(cause).__name__}")
-                away.__cause__ = cause
-                future.set_exception(away)
+                error = RedisUnavailable(f"Redis does not answer: {type(cause).__name__}")
+                error.__cause__ = cause
+                future.set_exception(error)
         self._waiting = []
 
     async def _trip(self, commands: Sequence[Command]) -> Replies:
@@ -95,10 +102,10 @@ class Pipe:
             self._connection.disconnect()
             was_used = False
         try:
-            async with _Patience(self.trip_seconds):
+            async with StallTolerantTimeout(self.trip_seconds):
                 try:
                     replies = await self._exchange(commands)
-                except AWAY:
+                except UNAVAILABLE:
                     if not was_used:
                         raise
                     self._connection.disconnect()
@@ -116,7 +123,7 @@ class Pipe:
         return await self._connection.exchange(commands)
 
 
-class _Patience:
+class StallTolerantTimeout:
     """A time-out that a process without CPU does not take for a server without an answer.
 
     A single timer would be due together with a reply that had long been there, and would win.

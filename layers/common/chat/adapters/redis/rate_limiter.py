@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from redis.exceptions import ResponseError
+
 from chat.adapters.redis import keys
-from chat.adapters.redis.connection import Command, RedisAway, Refusal, Replies
-from chat.adapters.redis.flush_loop import Beat
-from chat.adapters.redis.pipelined_client import Pipe
+from chat.adapters.redis.connection import Command, RedisUnavailable, Replies
+from chat.adapters.redis.flush_loop import FlushLoop
+from chat.adapters.redis.servers import CommandClient
 from chat.application.ports import AdmissionRequest
 from chat.domain.errors import RateLimited
 from chat.settings import LimitSettings
@@ -94,22 +96,22 @@ REASONS = {
 class RedisRateLimiter:
     """Counts attempts; those at one message take one place together.
 
-    The scripts read the server's clock, so that processes need not agree on the time. With Redis away, or out of
-    memory, everything passes, and `on_away` hears of it. What could not be given back then goes with the next request;
-    should there be none, the place is free when it is no longer prolonged, the reservation with the day.
+    The scripts read the server's clock, so that processes need not agree on the time. With Redis down, or out of
+    memory, everything passes, and `on_unavailable` hears of it. What could not be released then goes with the next
+    request; should there be none, the slot is free when it is no longer renewed, the reservation with the day.
     """
 
     def __init__(
         self,
-        pipe: Pipe,
-        beat: Beat,
+        client: CommandClient,
+        flush_loop: FlushLoop,
         settings: LimitSettings,
-        on_away: Callable[[], None] = lambda: None,
+        on_unavailable: Callable[[], None] = lambda: None,
         place_seconds: float = PLACE_SECONDS,
     ) -> None:
-        self._pipe, self._beat = pipe, beat
+        self._client, self._flush_loop = client, flush_loop
         self._settings = settings
-        self._on_away = on_away
+        self._on_unavailable = on_unavailable
         self._place_seconds = place_seconds
         self._is_on = bool(settings.active_answers or settings.messages_per_minute or settings.tokens_per_day)
         self._prolong_at: dict[AdmissionRequest, float] = {}
@@ -120,8 +122,8 @@ class RedisRateLimiter:
     async def acquire(self, attempt: AdmissionRequest, tokens: int) -> None:
         if not self._is_on:
             return
-        if self._pipe.is_away:  # nothing is asked, so nothing is owed
-            self._on_away()
+        if self._client.is_unavailable:  # nothing is asked, so nothing is owed
+            self._on_unavailable()
             return
         limits = self._settings
         command: Command = (
@@ -140,11 +142,11 @@ class RedisRateLimiter:
         self._hold(attempt, asyncio.get_running_loop().time())
         try:
             reply = (await self._run(command))[-1]
-        except RedisAway:
-            self._on_away()
+        except RedisUnavailable:
+            self._on_unavailable()
             return
-        if isinstance(reply, Refusal):
-            self._on_away()
+        if isinstance(reply, ResponseError):
+            self._on_unavailable()
         elif reply[0]:
             self._prolong_at.pop(attempt, None)
             await self._rest()
@@ -156,28 +158,28 @@ class RedisRateLimiter:
             return
         self._owed.append(("EVAL", SETTLE, 3, *_keys(attempt), _name(attempt), tokens, int(has_started)))
         if not self._prolong_at:
-            self._beat.drop(self)
-        with suppress(RedisAway):
+            self._flush_loop.drop(self)
+        with suppress(RedisUnavailable):
             await self._run()
         await self._rest()
 
-    def due(self, now: float) -> Sequence[Command]:
+    def pending_commands(self, now: float) -> Sequence[Command]:
         """Return what prolongs places."""
         due = [attempt for attempt, at in self._prolong_at.items() if now >= at]
         for attempt in due:
             self._hold(attempt, now)
         return [("EVAL", PROLONG, 1, _keys(attempt)[0], _name(attempt), self._place_seconds) for attempt in due]
 
-    def heard(self, replies: Sequence[object]) -> None:
+    def on_replies(self, replies: Sequence[object]) -> None:
         """Nothing depends on it."""
 
     def _hold(self, attempt: AdmissionRequest, now: float) -> None:
         self._prolong_at[attempt] = now + self._place_seconds / 3
-        self._beat.join(self)
+        self._flush_loop.join(self)
 
     async def _rest(self) -> None:
         if not self._prolong_at:
-            await self._beat.leave(self)
+            await self._flush_loop.leave(self)
 
     async def _run(self, *commands: Command) -> Replies:
         """Send some of what is owed, then `commands`."""
@@ -185,8 +187,10 @@ class RedisRateLimiter:
         owed = [self._owed.popleft() for _ in range(min(len(self._owed), most))]
         unpaid = owed
         try:
-            replies = await self._pipe.run(*owed, *commands)
-            unpaid = [command for command, reply in zip(owed, replies, strict=False) if isinstance(reply, Refusal)]
+            replies = await self._client.run(*owed, *commands)
+            unpaid = [
+                command for command, reply in zip(owed, replies, strict=False) if isinstance(reply, ResponseError)
+            ]
             self._is_refused = bool(unpaid)
         finally:
             self._owed.extendleft(reversed(unpaid))

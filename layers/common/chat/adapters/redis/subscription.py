@@ -10,7 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from chat.adapters.redis.connection import AWAY, IDLE_SECONDS, Command, LinkError, Open, Refusal
+from redis.exceptions import ResponseError
+
+from chat.adapters.redis.connection import IDLE_SECONDS, UNAVAILABLE, Command, ConnectionFactory, ConnectionLost
 
 ACKNOWLEDGE_SECONDS = 0.5
 """How long a subscriber waits for the server's acknowledgement; afterwards the polled key must carry the weight."""
@@ -46,8 +48,8 @@ class Subscription:
     Messages can be lost while the connection is: whoever watches must also poll.
     """
 
-    def __init__(self, open_connection: Open) -> None:
-        self._connection = open_connection()
+    def __init__(self, new_connection: ConnectionFactory) -> None:
+        self._connection = new_connection()
         self._watches: dict[str, Watch] = {}
         self._reader: asyncio.Task[None] | None = None
         self._is_open = False
@@ -62,7 +64,7 @@ class Subscription:
         if self._reader is None:
             self._reader = loop.create_task(self._read())
         elif self._is_open:
-            with suppress(LinkError):  # the reader notices by itself
+            with suppress(ConnectionLost):  # the reader notices by itself
                 self._connection.send(("SUBSCRIBE", channel))
         return watch
 
@@ -75,7 +77,7 @@ class Subscription:
         if not self._is_open:
             self._stale.clear()
         elif self._watches:
-            with suppress(LinkError):  # the reader notices by itself
+            with suppress(ConnectionLost):  # the reader notices by itself
                 self._connection.send(("UNSUBSCRIBE", channel))
         else:
             self._stale.append(channel)
@@ -106,7 +108,7 @@ class Subscription:
                 try:
                     await self._open()
                     await self._listen()
-                except AWAY:
+                except UNAVAILABLE:
                     self._is_open = False
                     self._connection.disconnect()
                     await asyncio.sleep(REOPEN_SECONDS)
@@ -141,8 +143,8 @@ class Subscription:
                 is_pinged = True
                 continue
             is_pinged = False
-            if isinstance(reply, Refusal):
-                raise LinkError("the server refused a subscription")
+            if isinstance(reply, ResponseError):
+                raise ConnectionLost("the server refused a subscription")
             self._hear(*reply[:2])
 
     def _hear(self, kind: bytes, channel: bytes) -> None:

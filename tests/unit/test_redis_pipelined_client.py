@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from chat.adapters.redis.connection import RedisAway
-from chat.adapters.redis.pipelined_client import TRIP_SECONDS, Pipe
+from chat.adapters.redis.connection import RedisUnavailable
+from chat.adapters.redis.pipelined_client import TRIP_SECONDS, PipelinedClient
 from tests.kit.clock_loop import run
 
 
@@ -30,7 +30,7 @@ class Server:
 async def begun(loop):
     """Return a server, and a round trip to it that has begun."""
     server = Server()
-    trip = asyncio.create_task(Pipe(lambda: server).run(("PING",)))
+    trip = asyncio.create_task(PipelinedClient(lambda: server).run(("PING",)))
     await loop.advance(0)
     return server, trip
 
@@ -42,7 +42,7 @@ def test_a_server_that_says_nothing_is_away_in_time():
             await loop.advance(TRIP_SECONDS / 10)
         assert not trip.done()
         await loop.advance(TRIP_SECONDS / 5)
-        with pytest.raises(RedisAway):
+        with pytest.raises(RedisUnavailable):
             await trip
         assert not server.is_connected, "a reply that comes late is nobody's"
 

@@ -1,17 +1,17 @@
-"""The beat of a process with more streams than it serves in one go."""
+"""The flush of a process with more streams than it serves in one go."""
 
 import asyncio
 
 import pytest
 
-from chat.adapters.redis.flush_loop import SLICE, Beat
+from chat.adapters.redis.flush_loop import SLICE, FlushLoop
 from tests.kit.waiting import until
 
 
 class Echo:
     """Answers each command with itself, once it may."""
 
-    is_away = False
+    is_unavailable = False
 
     def __init__(self) -> None:
         self.trips: list[tuple] = []
@@ -29,26 +29,26 @@ class Member:
         self.replies: asyncio.Future = asyncio.get_running_loop().create_future()
         self.when_asked = lambda: None
 
-    def due(self, now: float):
+    def pending_commands(self, now: float):
         self.when_asked()
         self.when_asked = lambda: None
         asked, self.count = self.count, 0
         return [(self.number, one) for one in range(asked)]
 
-    def heard(self, replies) -> None:
+    def on_replies(self, replies) -> None:
         self.replies.set_result(list(replies))
 
 
 @pytest.fixture
 async def joined():
     pipe = Echo()
-    beat = Beat(pipe)
+    flush_loop = FlushLoop(pipe)
     members = [Member(number, number % 3) for number in range(4 * SLICE)]
     for member in members:
-        beat.join(member)
-    yield pipe, beat, members
+        flush_loop.join(member)
+    yield pipe, flush_loop, members
     for member in members:
-        await beat.leave(member)
+        await flush_loop.leave(member)
 
 
 async def test_all_share_one_trip_and_each_hears_its_own_replies(joined):
@@ -71,11 +71,11 @@ async def test_others_go_on_while_it_gathers(joined):
 
 
 async def test_who_leaves_while_it_gathers_or_waits_is_neither_sent_nor_told(joined):
-    pipe, beat, members = joined
+    pipe, flush_loop, members = joined
     asked, unasked, waiting = members[1], members[-1], members[2]
-    members[SLICE + 1].when_asked = lambda: [beat.drop(asked), beat.drop(unasked)]
+    members[SLICE + 1].when_asked = lambda: [flush_loop.drop(asked), flush_loop.drop(unasked)]
     await until(lambda: pipe.trips)
-    beat.drop(waiting)
+    flush_loop.drop(waiting)
     pipe.may_answer.set()
     await asyncio.gather(*[member.replies for member in members[3:-1] if member.number % 3])
     sent = {number for number, _ in pipe.trips[0]}
@@ -85,7 +85,7 @@ async def test_who_leaves_while_it_gathers_or_waits_is_neither_sent_nor_told(joi
     assert not any(member.replies.done() for member in (asked, unasked, waiting))
 
 
-@pytest.mark.parametrize("where", ["due", "heard"])
+@pytest.mark.parametrize("where", ["pending_commands", "on_replies"])
 async def test_one_that_fails_harms_no_other_and_is_told_of_in_the_log(joined, where, caplog):
     pipe, _, members = joined
 
@@ -97,4 +97,4 @@ async def test_one_that_fails_harms_no_other_and_is_told_of_in_the_log(joined, w
     await asyncio.gather(*[member.replies for member in members[2:] if member.number % 3])
     members[2].count, members[2].replies = 1, asyncio.get_running_loop().create_future()
     await members[2].replies
-    assert "a member of the beat failed" in caplog.text
+    assert "a participant of the flush failed" in caplog.text
