@@ -23,6 +23,9 @@ from tests.kit.redis_servers import own_server
 from tests.kit.waiting import until
 from tests.kit.world import Client, World
 
+# one after the other: a cluster's bus takes a port of its own choice
+pytestmark = pytest.mark.xdist_group("redis_topologies")
+
 
 def shard_of(chat_id: str) -> int:
     """Return which of the cluster's masters serves the keys of a chat."""

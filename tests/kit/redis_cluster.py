@@ -21,27 +21,26 @@ NODE_TIMEOUT_MS = 1000
 
 
 class RedisProcess:
-    """One server process that a test may kill and start again."""
+    """One server process that a test may kill."""
 
     def __init__(self, folder: Path, *options: str, sentinel: bool = False) -> None:
         self.port = _cluster_port()
-        self._folder = folder / str(self.port)
-        self._folder.mkdir()
-        self._options, self._is_sentinel = options, sentinel
-        self.start()
+        place = folder / str(self.port)
+        place.mkdir()
+        configuration = place / "server.conf"
+        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {place}", 'save ""', *options]
+        configuration.write_text("\n".join(lines) + "\n")
+        command = [str(get_binary_path()), str(configuration), *(["--sentinel"] if sentinel else [])]
+        with (place / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
     @property
     def client(self) -> Redis:
         return Redis(port=self.port)
 
-    def start(self) -> None:
-        configuration = self._folder / "server.conf"
-        if not configuration.exists():
-            lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self._folder}", 'save ""', *self._options]
-            configuration.write_text("\n".join(lines) + "\n")
-        command = [str(get_binary_path()), str(configuration)] + (["--sentinel"] if self._is_sentinel else [])
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     def kill(self) -> None:
         self._process.kill()
@@ -81,6 +80,7 @@ async def processes(count: int, *options: str, sentinel: bool = False) -> AsyncI
             started += [RedisProcess(Path(folder), *options, sentinel=sentinel) for _ in range(count)]
             for one in started:
                 await until(one.answers, "a server answers")
+                assert one.is_running, "its ports were taken"
             yield started
         finally:
             for one in started:
