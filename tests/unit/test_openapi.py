@@ -19,7 +19,7 @@ from chat.domain.errors import FAILURES, ChatError, FailureCode
 from chat.domain.model import AnswerIds, Outcome, Source, Status, Usage, is_name, new_id
 from chat.http.errors import InvalidRequest, RequestError
 from chat.http.problems import problem_headers, problem_members, problem_type
-from chat.http.request_fields import idempotency_key, last_event_id
+from chat.http.request_fields import IDEMPOTENCY_KEY, last_event_id
 from chat.http.routes import describe
 from chat.http.sse import encode_events
 from chat.settings import Settings
@@ -200,7 +200,7 @@ def test_the_form_of_an_idempotency_key_is_the_codes(value):
     if value != value.strip(" \t"):
         return  # a server takes white space off before anybody sees it
     try:
-        accepted = idempotency_key(request_of([("Idempotency-Key", value)])) is not None
+        accepted = IDEMPOTENCY_KEY.read(request_of([("Idempotency-Key", value)])) is not None
     except InvalidRequest:
         accepted = False
     assert bool(re.fullmatch(KEY["pattern"], value)) == accepted

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from chat.domain.errors import ChatError, InvalidContent
 from chat.http.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
-from chat.http.json_body import content_field, read_json, text_field, uuid_field
 from chat.http.problems import problem_type
+from chat.http.request_fields import MESSAGE_ID_FIELD, content_field, read_json, text_field
 from tests.kit.web_request import Body, request_of
 
 LIMIT = 262_144
@@ -185,12 +185,12 @@ def test_any_other_text_is_refused_by_name(value):
 
 
 def test_an_id_is_canonical_and_may_be_absent_or_null():
-    assert uuid_field({"messageId": ID.upper()}, "messageId") == ID
-    assert uuid_field({"messageId": None}, "messageId") is None
-    assert uuid_field({}, "messageId") is None
+    assert MESSAGE_ID_FIELD.read({"messageId": ID.upper()}) == ID
+    assert MESSAGE_ID_FIELD.read({"messageId": None}) is None
+    assert MESSAGE_ID_FIELD.read({}) is None
 
 
 @pytest.mark.parametrize("value", ["", "x", ID.replace("-", ""), 1.0, [ID], False])
 def test_any_other_id_is_refused_by_name(value):
     with pytest.raises(InvalidRequest, match="messageId"):
-        uuid_field({"messageId": value}, "messageId")
+        MESSAGE_ID_FIELD.read({"messageId": value})

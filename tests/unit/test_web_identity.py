@@ -23,8 +23,8 @@ from chat.http.auth.identity import (
     token_verifier,
 )
 from chat.http.errors import Forbidden, InvalidRequest, Unauthenticated
-from chat.http.json_body import read_json
 from chat.http.problems import UnknownErrors, exception_handlers, problem_type
+from chat.http.request_fields import read_json
 from chat.settings import AuthSettings, Secret, SettingsError
 from tests.kit.issuer import AUDIENCE, ISSUER, claims
 from tests.kit.web_request import Body, Reply, request_of, scope_of
@@ -114,7 +114,7 @@ async def test_without_a_token_the_challenge_says_only_what_is_wanted(identify, 
 
 
 async def test_two_tokens_are_refused():
-    with pytest.raises(InvalidRequest, match="Authorization came more than once"):
+    with pytest.raises(InvalidRequest, match="Authorization was sent more than once"):
         await identify_user(request_of([("Authorization", "Bearer alice")] * 2), Names())
 
 
@@ -183,7 +183,7 @@ def test_a_url_that_cannot_be_used_stops_the_function_at_its_start():
 def test_header_mode_imports_neither_the_token_library_nor_cryptography_nor_an_http_client():
     code = """
 import sys
-import chat.http.problems, chat.http.json_body, chat.http.auth.identity
+import chat.http.problems, chat.http.request_fields, chat.http.auth.identity
 from chat.settings import AuthSettings
 assert chat.http.auth.identity.token_verifier(AuthSettings("header")) is None
 print([name for name in ("jwt", "cryptography", "httpx") if name in sys.modules])

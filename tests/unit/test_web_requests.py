@@ -17,7 +17,7 @@ ID = "0198c0de-0000-7000-8000-00000000abcd"
 
 
 @pytest.mark.parametrize(
-    ("read", "name"), [(request_fields.user_id, "X-User-Id"), (request_fields.session_id, "X-Session-Id")]
+    ("read", "name"), [(request_fields.USER_ID.read, "X-User-Id"), (request_fields.SESSION_ID.read, "X-Session-Id")]
 )
 class TestNames:
     def test_a_name_is_returned_as_it_is_without_white_space_around_it(self, read, name):
@@ -37,27 +37,27 @@ class TestNames:
         assert "\r" not in caught.value.detail
 
     def test_two_of_it_are_refused_even_if_they_agree(self, read, name):
-        with pytest.raises(InvalidRequest, match=f"{name} came more than once"):
+        with pytest.raises(InvalidRequest, match=f"{name} was sent more than once"):
             read(request_of([(name, "a"), (name, "a")]))
 
 
 @pytest.mark.parametrize("value", ["k", "a b", '"8e03978e"', "~" * 200])
 def test_an_idempotency_key_is_printable_ascii(value):
-    assert request_fields.idempotency_key(request_of([("Idempotency-Key", value)])) == value
+    assert request_fields.IDEMPOTENCY_KEY.read(request_of([("Idempotency-Key", value)])) == value
 
 
 @pytest.mark.parametrize("value", ["", " ", "a" * 201, "k1,k2", "é", "a\nb", "\x7f"])
 def test_any_other_idempotency_key_is_refused(value):
     with pytest.raises(InvalidRequest, match="Idempotency-Key"):
-        request_fields.idempotency_key(request_of([("Idempotency-Key", value)]))
+        request_fields.IDEMPOTENCY_KEY.read(request_of([("Idempotency-Key", value)]))
 
 
 def test_no_idempotency_key_is_none():
-    assert request_fields.idempotency_key(request_of()) is None
+    assert request_fields.IDEMPOTENCY_KEY.read(request_of()) is None
 
 
 def test_an_id_in_the_path_is_canonical_whatever_its_case():
-    assert request_fields.path_uuid(request_of(path_params={"chatId": ID.upper()})) == ID
+    assert request_fields.CHAT_ID.read(request_of(path_params={"chatId": ID.upper()})) == ID
 
 
 NO_UUIDS = [
@@ -76,19 +76,19 @@ NO_UUIDS = [
 @pytest.mark.parametrize("value", NO_UUIDS)
 def test_any_other_id_in_the_path_is_refused_by_name(value):
     with pytest.raises(InvalidRequest, match="chatId in the path must be a UUID"):
-        request_fields.path_uuid(request_of(path_params={"chatId": value}))
+        request_fields.CHAT_ID.read(request_of(path_params={"chatId": value}))
 
 
 def test_an_id_in_the_query_is_canonical_and_may_be_absent():
     request = request_of(query=f"messageId={ID.upper()}")
-    assert request_fields.query_uuid(request, "messageId") == ID
-    assert request_fields.query_uuid(request, "userMessageId") is None
+    assert request_fields.MESSAGE_ID.read(request) == ID
+    assert request_fields.USER_MESSAGE_ID.read(request) is None
 
 
 @pytest.mark.parametrize("query", ["messageId=", "messageId=x", f"messageId={ID}&messageId={ID}", f"messageId=%20{ID}"])
 def test_a_malformed_or_repeated_id_in_the_query_is_refused_by_name(query):
     with pytest.raises(InvalidRequest, match="messageId"):
-        request_fields.query_uuid(request_of(query=query), "messageId")
+        request_fields.MESSAGE_ID.read(request_of(query=query))
 
 
 @pytest.mark.parametrize(

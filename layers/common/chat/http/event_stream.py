@@ -1,4 +1,4 @@
-"""The response that streams an answer: a work that delivers events, beside an writer that sends them."""
+"""The response that streams an answer: work that delivers events, beside a writer that sends them."""
 
 from __future__ import annotations
 

@@ -24,9 +24,20 @@ from chat.http.auth.identity import TokenVerifier, identify_caller, identify_can
 from chat.http.errors import InvalidRequest
 from chat.http.event_stream import EventStreamResponse
 from chat.http.health import Health
-from chat.http.json_body import content_field, read_json, text_field, uuid_field
 from chat.http.problems import UnknownErrors, exception_handlers
-from chat.http.request_fields import LastEventId, idempotency_key, last_event_id, path_uuid, query_uuid
+from chat.http.request_fields import (
+    CHAT_ID,
+    IDEMPOTENCY_KEY,
+    MESSAGE_ID,
+    MESSAGE_ID_FIELD,
+    USER_MESSAGE_ID,
+    USER_MESSAGE_ID_FIELD,
+    LastEventId,
+    content_field,
+    last_event_id,
+    read_json,
+    text_field,
+)
 from chat.settings import Settings
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -50,10 +61,10 @@ class HttpDeps:
     health: Health
 
 
-def application(service: HttpDeps, routes: Sequence[Route], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+def application(deps: HttpDeps, routes: Sequence[Route], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """Return an ASGI application of `routes` and `/health`, with problem documents for all errors."""
     app = Starlette(
-        routes=[*routes, _route("/health", health_endpoint(service.health), "GET")],
+        routes=[*routes, _route("/health", health_endpoint(deps.health), "GET")],
         exception_handlers=exception_handlers(),
         middleware=[Middleware(UnknownErrors)],
         lifespan=lifespan,
@@ -72,13 +83,13 @@ def health_endpoint(health: Health) -> Endpoint:
     return endpoint
 
 
-def create_routes(service: HttpDeps, create: CreateChat) -> list[Route]:
+def create_routes(deps: HttpDeps, create: CreateChat) -> list[Route]:
     """Return the routes of create_chat."""
-    settings = service.settings
+    settings = deps.settings
 
     async def endpoint(request: Request) -> Response:
-        user_id = await identify_user(request, service.tokens)
-        key = idempotency_key(request)
+        user_id = await identify_user(request, deps.tokens)
+        key = IDEMPOTENCY_KEY.read(request)
         body = await read_json(request, settings.max_body_bytes, may_be_empty=True)
         title = text_field(body, "title", MAX_TITLE_CHARS)
         system_prompt = text_field(body, "systemPrompt", settings.max_content_chars)
@@ -89,13 +100,13 @@ def create_routes(service: HttpDeps, create: CreateChat) -> list[Route]:
     return [_route("/api/chat/create", endpoint, "POST")]
 
 
-def stream_routes(service: HttpDeps, stream: StartAnswer, follow: FollowAnswer) -> list[Route]:
+def stream_routes(deps: HttpDeps, stream: StartAnswer, follow: FollowAnswer) -> list[Route]:
     """Return the routes of stream_chat."""
-    settings = service.settings
+    settings = deps.settings
 
     async def send(request: Request) -> Response:
-        caller = await identify_caller(request, service.tokens)
-        chat_id = path_uuid(request)
+        caller = await identify_caller(request, deps.tokens)
+        chat_id = CHAT_ID.read(request)
         last = last_event_id(request)
         if last is not None:
             return await resume(request, chat_id, caller.user_id, caller.session_id, last)
@@ -106,7 +117,7 @@ def stream_routes(service: HttpDeps, stream: StartAnswer, follow: FollowAnswer) 
             user_id=caller.user_id,
             session_id=caller.session_id,
             content=content,
-            user_message_id=uuid_field(body, "userMessageId"),
+            user_message_id=USER_MESSAGE_ID_FIELD.read(body),
             seconds_left=seconds_left(request),
         )
         found = await stream(message)
@@ -115,8 +126,8 @@ def stream_routes(service: HttpDeps, stream: StartAnswer, follow: FollowAnswer) 
         return generate(found)
 
     async def watch_or_resume(request: Request) -> Response:
-        caller = await identify_caller(request, service.tokens)
-        return await resume(request, path_uuid(request), caller.user_id, caller.session_id, last_event_id(request))
+        caller = await identify_caller(request, deps.tokens)
+        return await resume(request, CHAT_ID.read(request), caller.user_id, caller.session_id, last_event_id(request))
 
     async def resume(
         request: Request, chat_id: str, user_id: str, session_id: str, last: LastEventId | None
@@ -138,15 +149,15 @@ def stream_routes(service: HttpDeps, stream: StartAnswer, follow: FollowAnswer) 
     return [_route(path, send, "POST"), _route(path, watch_or_resume, "GET")]
 
 
-def cancel_routes(service: HttpDeps, cancel: CancelAnswer) -> list[Route]:
+def cancel_routes(deps: HttpDeps, cancel: CancelAnswer) -> list[Route]:
     """Return the routes of cancel_stream."""
-    settings = service.settings
+    settings = deps.settings
 
     async def endpoint(request: Request) -> Response:
-        caller = await identify_canceller(request, service.tokens)
-        chat_id = path_uuid(request)
+        caller = await identify_canceller(request, deps.tokens)
+        chat_id = CHAT_ID.read(request)
         body = await read_json(request, settings.max_body_bytes, may_be_empty=True)
-        target = CancelTarget(uuid_field(body, "messageId"), uuid_field(body, "userMessageId"))
+        target = CancelTarget(MESSAGE_ID_FIELD.read(body), USER_MESSAGE_ID_FIELD.read(body))
         if target.message_id and target.user_message_id:
             raise InvalidRequest("Send messageId or userMessageId, not both.")
         return JSONResponse(describe(await cancel(chat_id, caller.user_id, caller.session_id, target)))
@@ -175,7 +186,7 @@ def describe(outcome: CancelResult) -> dict[str, object]:
             "message": "The answer was cancelled; the partial text was saved.",
         }
     if isinstance(outcome, Cancelling):
-        message = "The cancel is on its way: the answer is not stored yet, or its message has not arrived."
+        message = "Cancelling: the answer is not saved yet, or its message has not arrived."
         return {"success": True, "status": "cancelling", "messageId": outcome.message_id, "message": message}
     return {"success": False, "status": "not_active", "message": "There is no active answer to cancel."}
 
@@ -200,7 +211,7 @@ def _wanted(request: Request, last: LastEventId | None) -> FollowRequest:
     if last is not None:
         has_all = last.number == "done"
         return FollowRequest(last.message_id, after=None if has_all else int(last.number), has_all=has_all)
-    message_id, user_message_id = query_uuid(request, "messageId"), query_uuid(request, "userMessageId")
+    message_id, user_message_id = MESSAGE_ID.read(request), USER_MESSAGE_ID.read(request)
     if message_id and user_message_id:
         raise InvalidRequest("Send messageId or userMessageId, not both.")
     return FollowRequest(message_id, user_message_id)

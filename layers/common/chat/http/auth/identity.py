@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from starlette.requests import Request
 
-from chat.http import request_fields
 from chat.http.errors import Forbidden, InvalidRequest, Unauthenticated
+from chat.http.request_fields import SESSION_ID, USER_ID, header
 from chat.settings import AuthSettings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class TokenVerifier(Protocol):
 
         Raises:
             Unauthenticated: the token is not accepted.
-            StorageUnavailable: the keys to check it with cannot be had.
+            StorageUnavailable: no key to check it with can be fetched.
         """
         ...
 
@@ -70,31 +70,31 @@ async def identify_user(request: Request, tokens: TokenVerifier | None) -> str:
 
     Raises:
         Unauthenticated: a token is needed and is missing or not accepted.
-        Forbidden: `X-User-Id` names somebody else than the token.
+        Forbidden: `X-User-Id` is not the user that the token names.
         InvalidRequest: `X-User-Id` is malformed, or missing in header mode.
     """
     user_id = await _user_if_known(request, tokens)
     if user_id is None:
-        raise InvalidRequest("The header X-User-Id is missing: it says who is calling.")
+        raise InvalidRequest(USER_ID.missing)
     return user_id
 
 
 async def identify_caller(request: Request, tokens: TokenVerifier | None) -> Caller:
     """Return the user and the session; raises what `identify_user` raises, and InvalidRequest without a session."""
-    return Caller(await identify_user(request, tokens), _session(request))
+    return Caller(await identify_user(request, tokens), SESSION_ID.require(request))
 
 
 async def identify_canceller(request: Request, tokens: TokenVerifier | None) -> Canceller:
     """Return the session, and the user unless header mode left it out; otherwise raises what `identify_caller` does."""
-    return Canceller(await _user_if_known(request, tokens), _session(request))
+    return Canceller(await _user_if_known(request, tokens), SESSION_ID.require(request))
 
 
 async def _user_if_known(request: Request, tokens: TokenVerifier | None) -> str | None:
     if tokens is None:
-        return request_fields.user_id(request)
+        return USER_ID.read(request)
     user_id = await tokens.user_id(_bearer_token(request))
-    if request_fields.user_id(request) not in (None, user_id):
-        raise Forbidden("The header X-User-Id names somebody else than the token: leave it out.")
+    if USER_ID.read(request) not in (None, user_id):
+        raise Forbidden("The header X-User-Id does not match the token's subject; omit it.")
     return user_id
 
 
@@ -103,14 +103,7 @@ def _bearer_token(request: Request) -> str:
 
     Source: RFC 6750, section 2.1; the scheme's case does not matter (RFC 9110, section 11.1).
     """
-    scheme, _, token = (request_fields.header(request, "Authorization") or "").partition(" ")
+    scheme, _, token = (header(request, "Authorization") or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("Send a bearer token in the header Authorization.")
     return token.strip()
-
-
-def _session(request: Request) -> str:
-    session_id = request_fields.session_id(request)
-    if session_id is None:
-        raise InvalidRequest("The header X-Session-Id is missing: it says which of the user's devices is calling.")
-    return session_id

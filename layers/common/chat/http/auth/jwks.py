@@ -83,7 +83,7 @@ class Jwks:
             if not self._is_within(RETRY_SECONDS if self._keys else FIRST_RETRY_SECONDS, self._tried_at):
                 await self._fetch()
         if not self._keys:
-            raise StorageUnavailable("The keys to check tokens with cannot be had at the moment. Try again shortly.")
+            raise StorageUnavailable("Token signing keys are temporarily unavailable. Try again shortly.")
         return self._choose(kid, algorithm)
 
     def _is_within(self, seconds: float, moment: float) -> bool:
