@@ -44,7 +44,9 @@ class Address:
     def kind(self) -> type[TcpChannel] | type[TlsChannel] | type[UnixChannel]:
         """The class of channel that connects there."""
         known = self.kwargs.get("connection_class")
-        return {SSLConnection: TlsChannel, UnixDomainSocketConnection: UnixChannel}.get(known, TcpChannel)  # type: ignore[call-overload,no-any-return]
+        if known is SSLConnection:
+            return TlsChannel
+        return UnixChannel if known is UnixDomainSocketConnection else TcpChannel
 
     def at(self, host: str, port: int) -> Address:
         """Return the same for another server: same login, same encryption."""
@@ -145,7 +147,9 @@ class UrlEndpoint:
         from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 
         limits = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
-        sentinel = Sentinel(list(address.sentinels), sentinel_kwargs={**limits, "max_connections": 1})
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            list(address.sentinels), sentinel_kwargs={**limits, "max_connections": 1}
+        )
         try:
             host, port = await sentinel.discover_master(address.service)
         except (MasterNotFoundError, RedisError, OSError) as error:
