@@ -1,4 +1,5 @@
-"""What the use cases expect of `Live`, on the fake and on every real server; and what only the real one can show."""
+"""What the use cases expect of coordination: in memory, on fakeredis and on every real server; and what only a real one
+can show."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -9,29 +10,40 @@ from redis.asyncio import Redis
 
 from chat.adapters.redis import keys
 from chat.adapters.redis.coordination import MAX_EVENTS, RedisCoordination
-from chat.adapters.redis.servers import open_servers
+from chat.adapters.redis.servers import RedisServers, open_servers
 from chat.domain.answer import Answer
 from chat.domain.errors import StorageUnavailable
 from chat.domain.model import AnswerIds, FinalAnswer, Outcome, Source, Status, Usage, new_id
 from chat.settings import Secret
 from tests.kit.coordination import MemoryCoordination
+from tests.kit.fake_redis import FakeServers
 from tests.kit.redis_servers import EVERY_REDIS, own_server, redis_address
 from tests.kit.waiting import until
 
 
 @asynccontextmanager
 async def real_coordination(url: str):
-    coordination = RedisCoordination(open_servers(Secret(url)), 7200)
+    async with coordinated(open_servers(Secret(url))) as coordination:
+        yield coordination
+
+
+@asynccontextmanager
+async def coordinated(servers: RedisServers):
+    coordination = RedisCoordination(servers, 7200)
     try:
         yield coordination
     finally:
         await coordination.close()
 
 
-@pytest.fixture(params=["memory", *EVERY_REDIS])
+@pytest.fixture(params=["memory", "fakeredis", *EVERY_REDIS])
 async def coordination(request: pytest.FixtureRequest):
     if request.param == "memory":
         yield MemoryCoordination()
+        return
+    if request.param == "fakeredis":
+        async with coordinated(FakeServers()) as coordination:
+            yield coordination
         return
     async with real_coordination(redis_address(request)) as coordination:
         yield coordination
