@@ -27,7 +27,7 @@ Create a chat, stream answers to messages, follow or resume an answer, cancel on
 Each function has an address of its own when deployed; `make run` serves all of them at one. A body is JSON whatever
 text type it is declared as. Errors before the first byte of a stream are problem documents (RFC 9457); whatever goes
 wrong later is a `failure` event. A header sent twice is 400, a path that is no route 404 `not_found`, another method
-405 `method_not_allowed` with `Allow`.
+405 `method_not_allowed` with `Allow`. HEAD is answered wherever GET is, but not for a stream.
 """
 
 SECURITY_SCHEMES = {
@@ -43,7 +43,7 @@ SECURITY_SCHEMES = {
         "in": "header",
         "name": "X-User-Id",
         "description": "`CHAT_AUTH=header`: trusted as it is, for use behind something that has already authenticated "
-        "the caller. 1 to 128 characters of `A-Z a-z 0-9 . _ : @ -`; missing or malformed is 400.",
+        "the caller. 1 to 128 characters of `A-Z a-z 0-9 . _ : @ + | -`; missing or malformed is 400.",
     },
 }
 
@@ -59,9 +59,10 @@ def applications() -> dict[str, Starlette]:
 
 
 def routes() -> Iterator[tuple[str, str]]:
-    """Yield method and path of each route of each application, those that several have once."""
+    """Yield method and path of each route of each application, those that several have once, and HEAD never."""
     every = [cast("Route", route) for app in applications().values() for route in app.routes]
-    yield from dict.fromkeys((method, route.path) for route in every for method in sorted(route.methods or ()))
+    methods = ((method, route.path) for route in every for method in sorted(route.methods or ()))
+    yield from dict.fromkeys((method, path) for method, path in methods if method != "HEAD")
 
 
 def document() -> dict[str, Any]:

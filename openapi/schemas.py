@@ -10,7 +10,7 @@ Schema = dict[str, Any]
 
 DEFAULT_CONTENT_CHARS = 32_000
 UUID: Schema = {"type": "string", "format": "uuid"}
-NAME: Schema = {"type": "string", "pattern": "^[A-Za-z0-9._:@-]{1,128}$", "examples": ["phone-1"]}
+NAME: Schema = {"type": "string", "pattern": "^[A-Za-z0-9._:@+|-]{1,128}$", "examples": ["phone-1"]}
 KEY: Schema = {"type": "string", "pattern": r"^[!-+\--~]([ -+\--~]{0,198}[!-+\--~])?$", "examples": ["form-7"]}
 _HEX = "[0-9A-Fa-f]"
 _EVENT_ID = f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}:(done|start|[1-9][0-9]{{0,9}})"
@@ -52,7 +52,10 @@ SCHEMAS: dict[str, Schema] = {
     "NewChat": {
         "type": "object",
         "properties": {
-            "title": optional({"type": "string", "maxLength": MAX_TITLE_CHARS}),
+            "title": {
+                **optional({"type": "string", "maxLength": MAX_TITLE_CHARS}),
+                "description": "Control characters become spaces, and the ends are trimmed.",
+            },
             "systemPrompt": optional({"type": "string", "maxLength": DEFAULT_CONTENT_CHARS}),
         },
     },
@@ -68,7 +71,8 @@ SCHEMAS: dict[str, Schema] = {
                 "type": "string",
                 "pattern": r"\S",
                 "maxLength": DEFAULT_CONTENT_CHARS,
-                "description": "Not only white space; at most `CHAT_MAX_CONTENT_CHARS` code points.",
+                "description": "Not only white space or other invisible characters; at most "
+                "`CHAT_MAX_CONTENT_CHARS` code points.",
             },
             "userMessageId": {
                 **optional(UUID),

@@ -133,6 +133,12 @@ async def test_bad_requests_get_the_same_problem_documents(environ, tmp_path):
         assert (prelude["statusCode"], json.loads(body)["code"]) == (404, "chat_not_found")
         health = (await creator.invoke(event("GET", "/health"))).json()
         assert json.loads(health["body"])["status"] == "ok"
+        alive = (await creator.invoke(event("HEAD", "/health"))).json()
+        assert (alive["statusCode"], alive["body"]) == (200, "")
+        prelude, body = streamed((await streamer.invoke(event("HEAD", "/health"))).content)
+        assert (prelude["statusCode"], body) == (200, "")
+        prelude, body = streamed((await streamer.invoke(event("HEAD", f"/api/chat/{new_id()}/stream"))).content)
+        assert (prelude["statusCode"], prelude["headers"]["allow"], body) == (405, "GET, POST", "")
 
 
 async def test_sixteen_answers_run_at_once_in_one_process(environ, ai, tmp_path):

@@ -139,6 +139,25 @@ class TestCreate:
         assert other_user.json()["chatId"] != first.json()["chatId"]
 
     @pytest.mark.parametrize(
+        ("title", "kept"),
+        [
+            (" \t trip \r\n", "trip"),
+            ("to\nSeoul\x00!", "to Seoul !"),
+            ("two  spaces", "two  spaces"),
+            ("👩\u200d👩\u200d👧", "👩\u200d👩\u200d👧"),
+            ("", None),
+            (" \n\x00\u3000", None),
+            ("\u200b\ufeff", None),
+        ],
+    )
+    async def test_a_title_is_one_line_that_can_be_seen_or_none(self, functions, title, kept):
+        headers = {**USER, "Idempotency-Key": str(uuid4())}
+        response = await functions.create(headers, json={"title": title})
+        assert (response.status_code, response.json()["title"]) == (201, kept)
+        again = await functions.create(headers, json={"title": kept})
+        assert (again.status_code, again.json()) == (201, response.json())
+
+    @pytest.mark.parametrize(
         "body",
         [{"title": 5}, {"title": "x" * 201}, {"title": "\ud800"}, {"systemPrompt": []}, {"systemPrompt": "x" * 32001}],
     )
@@ -210,7 +229,7 @@ class TestStream:
         assert text(await functions.stream(chat_id, {"content": content})) == "나" * 30_000
         await functions.stream(chat_id, {"content": "next"})
 
-    @pytest.mark.parametrize("content", ["", "  \n\t ", "x" * 32001, "half \ud83d pair"])
+    @pytest.mark.parametrize("content", ["", "  \n\t ", "\u200b\ufeff\x00", "x" * 32001, "half \ud83d pair"])
     async def test_content_that_cannot_be_accepted(self, functions, content):
         chat_id = await functions.new_chat()
         response = await functions.stream(chat_id, content=json.dumps({"content": content}))
@@ -492,6 +511,15 @@ class TestEveryRoute:
             if other != function:
                 response = await functions.ask(function, method, path.format(chat=new_id()), headers=DEVICE)
                 problem(response, 404, "not_found")
+
+    @pytest.mark.parametrize("function", ["create", "stream", "cancel"])
+    async def test_health_answers_head_without_a_body_and_nothing_else(self, functions, function):
+        response = await functions.ask(function, "HEAD", "/health")
+        assert response.status_code == 200
+        for method in ("POST", "OPTIONS"):
+            response = await functions.ask(function, method, "/health")
+            assert response.headers["allow"] == "GET, HEAD"
+            problem(response, 405, "method_not_allowed")
 
     @pytest.mark.parametrize("function", ["create", "stream", "cancel"])
     async def test_health(self, functions, function):

@@ -22,6 +22,7 @@ DECOMPOSED_HAN = "\u1112\u1161\u11ab"
         ("안녕하세요, 반갑습니다", "안녕하세요, 반갑습니다"),
         ("", None),
         (" \n\t\u3000\n\x00", None),
+        ("\u200b\n\ufeff\nseen", "seen"),
     ],
 )
 def test_it_is_the_first_line_that_says_something(content, title):

@@ -138,7 +138,8 @@ async def test_whatever_is_sent_a_body_is_an_object_or_refused(body, content_typ
 
 
 @pytest.mark.parametrize(
-    "content", ["안녕", " x ", "\x00", "data: x\n\nevent: done\n\n", "\U0001f468‍\U0001f469", "가" * 20]
+    "content",
+    ["안녕", " x ", "\x00x", "\ufeffx", "\u200b.", "data: x\n\nevent: done\n\n", "\U0001f468‍\U0001f469", "가" * 20],
 )
 def test_content_is_returned_as_it_came(content):
     assert content_field({"content": content, "unknown": 1}, 20 if content[0] == "가" else 100) == content
@@ -155,6 +156,10 @@ def test_content_that_is_missing_or_no_string_is_an_invalid_request(body):
     [
         ("", "empty"),
         (" \t\r\n\u3000\u2028", "empty"),
+        ("\x00", "empty"),
+        ("\ufeff", "empty"),
+        ("\u200b\u200c\u200d\u2060 \u00ad", "empty"),
+        ("\u3164\ufe0f\u2800\U000e0020", "empty"),
         ("x" * 21, "at most 20"),
         ("a\ud800", "surrogate"),
         ("\udc00\ud800", "surrogate"),

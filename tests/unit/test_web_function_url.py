@@ -37,6 +37,13 @@ def answer(headers: dict[str, str] | None = None, **more) -> dict:
     return json.loads(response["body"])
 
 
+def test_a_response_to_head_has_no_body():
+    http = {"method": "HEAD", "path": "/", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "x"}
+    event = {"version": "2.0", "rawPath": "/", "rawQueryString": "", "requestContext": {"http": http}, "headers": {}}
+    response = lambda_handler(Starlette(routes=[Route("/", echo)]))(event, None)
+    assert (response["statusCode"], response["body"]) == (200, "")
+
+
 @pytest.mark.parametrize("host", ["example.org", "example.org:8443", ""])
 def test_what_can_be_read_arrives_as_it_came(host):
     headers = {"Host": host, "X-Forwarded-Port": "443", "X-User-Id": "u"}

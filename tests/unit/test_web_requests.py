@@ -21,7 +21,7 @@ ID = "0198c0de-0000-7000-8000-00000000abcd"
 )
 class TestNames:
     def test_a_name_is_returned_as_it_is_without_white_space_around_it(self, read, name):
-        assert read(request_of([(name, " Al.ice_1:@-\t")])) == "Al.ice_1:@-"
+        assert read(request_of([(name, " Al.ice_1:@+|-\t")])) == "Al.ice_1:@+|-"
 
     def test_an_absent_header_is_none(self, read, name):
         assert read(request_of()) is None

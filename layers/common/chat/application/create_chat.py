@@ -10,6 +10,7 @@ from datetime import datetime
 from chat.application.ports import Chats
 from chat.domain.answer import to_json
 from chat.domain.model import Chat, new_id
+from chat.domain.title import clean_title
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class CreateChat:
             IdempotencyConflict: the key came before with another title or system prompt.
             StorageUnavailable: MySQL is away.
         """
+        title = clean_title(title)
         chat = Chat(new_id(), user_id, title, system_prompt, self.now())
         digest = hashlib.sha256(to_json([title, system_prompt]).encode()).hexdigest()
         return await self.chats.create(chat, idempotency_key, digest if idempotency_key else None)

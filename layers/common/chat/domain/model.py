@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-_NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+_NAME = re.compile(r"[A-Za-z0-9._:@+|-]{1,128}")
 
 
 def new_id() -> str:
@@ -27,7 +27,7 @@ def new_id() -> str:
 
 
 def is_name(text: str) -> bool:
-    """Tell whether `text` can be a user's or a session's id: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`."""
+    """Tell whether `text` can be a user's or a session's id: 1 to 128 of `A-Z a-z 0-9 . _ : @ + | -`."""
     return _NAME.fullmatch(text) is not None
 
 

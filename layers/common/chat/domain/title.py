@@ -1,9 +1,11 @@
-"""A chat's title, made from its first message. Pure."""
+"""A chat's title: given by the user, or made from the first message. Pure."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+
+from chat.domain.text import is_blank, on_one_line
 
 TITLE_CHARACTERS = 60
 """The longest title that is made here, in code points."""
@@ -17,6 +19,11 @@ _MODIFIERS = (("\U0001f3fb", "\U0001f3ff"), ("\U000e0020", "\U000e007f"), ("\u11
 """Skin tones, tags, and the vowels and finals of decomposed Hangul: they belong to what stands before them."""
 
 
+def clean_title(title: str | None) -> str | None:
+    """Return a given title on one line and without spaces around it; None when nothing of it can be seen."""
+    return None if title is None or is_blank(title) else on_one_line(title)
+
+
 def title_from(content: str) -> str | None:
     """Return the first line that says something, on one line and cut to `TITLE_CHARACTERS`; None when none does.
 
@@ -24,7 +31,7 @@ def title_from(content: str) -> str | None:
     Source: Unicode Standard Annex 29, section 3.1, as far as titles need it.
     """
     for line in _LINE_END.split(content):
-        if words := _BLANK.sub(" ", line).strip():
+        if not is_blank(words := _BLANK.sub(" ", line).strip()):
             return words if len(words) <= TITLE_CHARACTERS else _cut(words) + "…"
     return None
 

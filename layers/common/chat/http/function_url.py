@@ -7,9 +7,10 @@ surrogate pair. All of these are a client's to send; none of them is worth more 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from mangum.handlers.api_gateway import HTTPGateway
-from mangum.types import LambdaConfig, LambdaContext, LambdaEvent
+from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, Response
 
 _UNREADABLE = b"\xff"
 """A body that is no UTF-8, and so no JSON."""
@@ -36,6 +37,12 @@ class FunctionUrl(HTTPGateway):
                 del headers[name]
         query = _valid(event.get("rawQueryString") or "")
         super().__init__({**event, "headers": headers, "cookies": cookies, "rawQueryString": query}, context, config)
+
+    def __call__(self, response: Response) -> dict[str, Any]:
+        """Return the response as Lambda takes it; one to HEAD has no body."""
+        if self.event["requestContext"]["http"]["method"] == "HEAD":
+            response["body"] = b""
+        return super().__call__(response)
 
     @property
     def body(self) -> bytes:

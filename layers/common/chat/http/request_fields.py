@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from chat.domain.errors import InvalidContent
 from chat.domain.model import canonical_uuid, is_name
+from chat.domain.text import is_blank
 from chat.http.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 
 T = TypeVar("T")
@@ -147,7 +148,7 @@ def _parse_event_id(text: str) -> LastEventId | None:
     return LastEventId(message_id, 0 if match[2] == "start" else int(match[2]))
 
 
-NAME = Form(lambda text: text if is_name(text) else None, "1 to 128 characters of A-Z a-z 0-9 . _ : @ -")
+NAME = Form(lambda text: text if is_name(text) else None, "1 to 128 characters of A-Z a-z 0-9 . _ : @ + | -")
 KEY = Form(lambda text: text if _KEY.fullmatch(text) else None, "1 to 200 printable ASCII characters without commas")
 UUID = Form(canonical_uuid, "a UUID")
 EVENT_ID = Form(_parse_event_id, "an event's id: <messageId>:<number>, <messageId>:start or <messageId>:done")
@@ -191,14 +192,14 @@ def last_event_id(request: Request) -> LastEventId | None:
 
 
 def content_field(body: Body, max_chars: int, name: str = "content") -> str:
-    """Return a message's text as it came: not empty, not only white space, at most `max_chars` code points.
+    """Return a message's text as it came: something to see, at most `max_chars` code points.
 
     Raises:
         InvalidRequest: it is missing or no string.
         InvalidContent: it is a string that cannot be accepted.
     """
     text = _string(body, name)
-    if not text.strip():
+    if is_blank(text):
         raise InvalidContent(f"The field {name} is empty.")
     if complaint := text_complaint(text, max_chars):
         raise InvalidContent(f"The field {name} {complaint}.")

@@ -64,7 +64,7 @@ class HttpDeps:
 def application(deps: HttpDeps, routes: Sequence[Route], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """Return an ASGI application of `routes` and `/health`, with problem documents for all errors."""
     app = Starlette(
-        routes=[*routes, _route("/health", health_endpoint(deps.health), "GET")],
+        routes=[*routes, _route("/health", health_endpoint(deps.health), "GET", "HEAD")],
         exception_handlers=exception_handlers(),
         middleware=[Middleware(UnknownErrors)],
         lifespan=lifespan,
@@ -74,7 +74,7 @@ def application(deps: HttpDeps, routes: Sequence[Route], lifespan: Lifespan[Star
 
 
 def health_endpoint(health: Health) -> Endpoint:
-    """Return the endpoint of `GET /health`."""
+    """Return the endpoint of `/health`."""
 
     async def endpoint(request: Request) -> Response:
         report = await health.report()
@@ -165,9 +165,9 @@ def cancel_routes(deps: HttpDeps, cancel: CancelAnswer) -> list[Route]:
     return [_route("/api/chat/{chatId}/cancel", endpoint, "POST")]
 
 
-def _route(path: str, endpoint: Endpoint, method: str) -> Route:
-    route = Route(path, endpoint, methods=[method])
-    route.methods = {method}  # without the HEAD that Starlette adds: here it would stream an answer to nobody
+def _route(path: str, endpoint: Endpoint, *methods: str) -> Route:
+    route = Route(path, endpoint, methods=methods)
+    route.methods = set(methods)  # without the HEAD that Starlette adds to GET: it would stream an answer to nobody
     route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")  # `$` allows a line feed after it
     return route
 
