@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
+import os
 import signal
 import socket
 import sys
@@ -23,6 +24,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Serve until Ctrl-C or SIGTERM; return the exit code."""
     options = _read(arguments)
+    os.umask(0o077)  # chats, logs and sockets are this user's alone
     try:
         plan = read_plan(environ, _ROOT, options.functions, options.state)
         with _listener(plan.port) as listener:

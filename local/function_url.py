@@ -19,6 +19,17 @@ LIMIT_BYTES = 6 * 1024 * 1024
 
 _SEPARATOR = b"\0" * 8
 _PRELUDE_LIMIT_BYTES = 1024 * 1024
+ACCOUNT_ID = "000000000000"
+LOCAL_CALLER = {
+    "accessKey": "LOCAL",
+    "accountId": ACCOUNT_ID,
+    "callerId": "local",
+    "cognitoIdentity": None,
+    "principalOrgId": None,
+    "userArn": f"arn:aws:iam::{ACCOUNT_ID}:user/local",
+    "userId": "local",
+}
+"""Whoever reaches this machine's gateway, which answers to this machine only, counts as authenticated by IAM."""
 _HOP_BY_HOP = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 
 
@@ -57,8 +68,9 @@ def to_event(request: Request, request_id: str, trace_id: str, now: float) -> di
         "rawQueryString": request.query,
         "headers": headers,
         "requestContext": {
-            "accountId": "anonymous",
+            "accountId": ACCOUNT_ID,
             "apiId": host.split(".")[0],
+            "authorizer": {"iam": LOCAL_CALLER},
             "domainName": host,
             "domainPrefix": host.split(".")[0],
             "http": {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from starlette.responses import Response
@@ -11,21 +12,32 @@ from starlette.types import Receive, Scope, Send
 
 from chat.domain.errors import ChatError
 from chat.domain.model import new_id
-from chat.http.errors import MethodNotAllowed, NotFound, PayloadTooLarge
+from chat.http.errors import Forbidden, MethodNotAllowed, NotFound, PayloadTooLarge
 from chat.http.problems import problem
 from local.function import Function, TooLarge
 from local.function_url import LIMIT_BYTES, Request
 from local.invocation import Invocation, InvocationFailed
 
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
 
 class Gateway:
-    """An ASGI application; everything in the folder `pages` is public, `index.html` is `/`."""
+    """An ASGI application; everything in the folder `pages` is public, `index.html` is `/`.
 
-    def __init__(self, functions: Sequence[Function], pages: Path) -> None:
+    Answers only to requests for this machine and for `hosts`: a page elsewhere whose name is made to lead here (DNS
+    rebinding) must not use the developer's key.
+    """
+
+    def __init__(self, functions: Sequence[Function], pages: Path, hosts: Collection[str] = ()) -> None:
         self._functions = functions
         self._pages = pages
+        self._hosts = LOCAL_HOSTS | {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._is_for_us(scope):
+            refused = Forbidden("This address answers to localhost. Name other hosts in CHAT_LOCAL_HOSTS.")
+            await problem(refused, new_id())(scope, receive, send)
+            return
         function = next((one for one in self._functions if one.plan.serves(scope["path"])), None)
         try:
             if function is None:
@@ -36,6 +48,10 @@ class Gateway:
             error = PayloadTooLarge("A request may have 6 MB at most.")
             await problem(error, new_id())(scope, receive, send)
 
+    def _is_for_us(self, scope: Scope) -> bool:
+        hosts = [value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"]
+        return len(hosts) == 1 and re.sub(r":\d+\Z", "", hosts[0]) in self._hosts
+
     def _page(self, scope: Scope) -> Response:
         files = {f"/{file.relative_to(self._pages).as_posix()}": file for file in self._pages.rglob("*.*")}
         file = files.get(scope["path"] if scope["path"] != "/" else "/index.html")
@@ -43,7 +59,11 @@ class Gateway:
             return problem(NotFound("Nothing is served here."), new_id())
         if scope["method"] not in ("GET", "HEAD"):
             return problem(MethodNotAllowed("GET, HEAD"), new_id())
-        headers = {"cache-control": "no-cache", "x-content-type-options": "nosniff"}
+        headers = {
+            "cache-control": "no-cache",
+            "content-security-policy": "frame-ancestors 'none'",  # a meta element cannot say this
+            "x-content-type-options": "nosniff",
+        }
         return Response(file.read_bytes(), 200, headers, mimetypes.guess_type(file.name)[0])
 
 

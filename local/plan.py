@@ -56,6 +56,12 @@ class Plan:
     """What the functions are given, before stores and AI are filled in."""
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names of this machine, beside localhost, under which it answers."""
+        named = self.environ.get("CHAT_LOCAL_HOSTS", "").split(",")
+        return tuple(host.strip() for host in named if host.strip())
+
+    @property
     def has_own_redis(self) -> bool:
         return bool(self.environ.get("REDIS_URL"))
 

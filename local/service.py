@@ -64,7 +64,7 @@ async def _serve(plan: Plan, listener: socket.socket, terminal: Terminal, reaper
             serving(runtime_apis, runtime_apis.listeners, _NEVER_IDLE_SECONDS, _GRACE_SECONDS)
         )
         await all_ready([environment.kept for one in functions for environment in one.start(1)])
-        gateway = Gateway(functions, Path(__file__).parent / "page")
+        gateway = Gateway(functions, Path(__file__).parent / "page", plan.hosts)
         await servers.enter_async_context(serving(gateway, [listener], _IDLE_SECONDS, _GRACE_SECONDS))
         terminal.announce()
         for one in functions:
@@ -128,6 +128,7 @@ def _alone(state: Path) -> Iterator[None]:
         StartFailed: another one is running in it.
     """
     (state / "logs").mkdir(parents=True, exist_ok=True)
+    state.chmod(0o700)  # also a folder that an earlier version made
     with (state / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -104,6 +104,12 @@ async def test_the_event_is_that_of_a_function_url(client):
     assert seen["name"] == "create_chat" and 0 < seen["remaining"] <= 30_000
 
 
+def test_what_it_keeps_is_for_this_user_alone(service):
+    found = {service.state, *service.state.rglob("*")} - {service.state / "stderr"}  # the test's own
+    assert len(found) > 3
+    assert not [path for path in found if path.lstat().st_mode & 0o077]
+
+
 async def test_a_slow_cancel_does_not_hold_up_others(client, shut):
     slow = [asyncio.create_task(cancel(client, gate=shut.port)) for _ in range(3)]
     await until(lambda: shut.arrived == 3)

@@ -63,7 +63,7 @@ async def test_an_answer_is_one_line_at_its_start_one_at_its_first_text_and_one_
         client = await world.ask(await world.new_chat())
     found = lines()
     assert [line["message"] for line in found] == LIFE
-    who = {key: client.start[key] for key in ("chatId", "messageId", "userMessageId", "sessionId")}
+    who = {key: client.start[key] for key in ("chatId", "messageId", "userMessageId")}
     for line in found:
         assert {key: line[key] for key in who} == who
         assert (line["requestId"], line["service"], line["level"]) == ("request-1", "stream_chat", "INFO")
@@ -130,10 +130,10 @@ async def test_sixteen_answers_at_once_have_each_its_own_ids_and_numbers(telemet
         life = [line for line in found if line["messageId"] == message_id]
         assert sorted(line["message"] for line in life) == sorted(LIFE)
         assert {line["requestId"] for line in life} == {f"request-{number}"}
-        assert {line["sessionId"] for line in life} == {f"session-{number}"}
+        assert len({line["session"] for line in life}) == 1
         (ended,) = of(life, metric_names.ENDED)
         assert (ended["Deltas"], ended["InputTokens"], ended["characters"]) == (number + 1, number, number + 1)
-    assert len({line["user"] for line in found}) == 16
+    assert len({line["user"] for line in found}) == len({line["session"] for line in found}) == 16
 
 
 async def test_a_delta_costs_no_line(telemetry, lines):

@@ -3,7 +3,17 @@ import json
 
 import pytest
 
-from local.function_url import LIMIT_BYTES, BadResponse, Head, Request, from_result, split_prelude, to_event
+from local.function_url import (
+    ACCOUNT_ID,
+    LIMIT_BYTES,
+    LOCAL_CALLER,
+    BadResponse,
+    Head,
+    Request,
+    from_result,
+    split_prelude,
+    to_event,
+)
 
 PRELUDE = json.dumps({"statusCode": 201, "headers": {"Content-Type": "text/plain"}, "cookies": ["a=1", "b=2"]}).encode()
 HEAD = Head(201, [(b"content-type", b"text/plain"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")])
@@ -38,7 +48,8 @@ def test_an_event_has_everything_that_a_function_url_gives():
             "x-amzn-trace-id": "Root=1-2-3",
         },
         "requestContext": {
-            "accountId": "anonymous",
+            "accountId": ACCOUNT_ID,
+            "authorizer": {"iam": LOCAL_CALLER},
             "apiId": "localhost:8000",
             "domainName": "localhost:8000",
             "domainPrefix": "localhost:8000",

@@ -26,6 +26,7 @@ from chat.http.errors import Forbidden, InvalidRequest, Unauthenticated
 from chat.http.problems import UnknownErrors, exception_handlers, problem_type
 from chat.http.request_fields import read_json
 from chat.settings import AuthSettings, Secret, SettingsError
+from tests.kit.events import load_event
 from tests.kit.issuer import AUDIENCE, ISSUER, claims
 from tests.kit.web_request import Body, Reply, request_of, scope_of
 
@@ -198,3 +199,30 @@ def test_what_a_bad_token_raises_is_the_contracts_401():
 
     error: ChatError = InvalidToken("The token has expired.")
     assert (problem_type(type(error)).status, error.code) == (401, "unauthenticated")
+
+
+NOBODY = [
+    {},
+    {"requestContext": None},
+    {"requestContext": {"accountId": "anonymous"}},
+    {"requestContext": {"authorizer": None}},
+    {"requestContext": {"authorizer": {"iam": None}}},
+    {"requestContext": {"authorizer": {"iam": {}}}},
+    {"requestContext": {"authorizer": {"jwt": {"claims": {"sub": "alice"}}}}},
+]
+
+
+@pytest.mark.parametrize("event", NOBODY)
+@pytest.mark.parametrize("identify", [identify_user, identify_caller, identify_canceller])
+async def test_on_lambda_nobody_is_believed_whom_iam_has_not_authenticated(identify, event):
+    """Whatever the URL's setting: a changed parameter may open it while this version is still live."""
+    request = request_of([("X-User-Id", "alice"), ("X-Session-Id", "phone")])
+    request.scope["aws.event"] = event
+    with pytest.raises(Unauthenticated):
+        await identify(request, None)
+
+
+async def test_on_lambda_a_caller_whom_iam_has_authenticated_may_say_for_whom_it_asks():
+    request = request_of([("X-User-Id", "alice"), ("X-Session-Id", "phone")])
+    request.scope["aws.event"] = load_event("iam_post")
+    assert await identify_caller(request, None) == ("alice", "phone")

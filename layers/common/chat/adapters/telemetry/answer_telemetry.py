@@ -34,7 +34,7 @@ from chat.domain.model import AnswerIds, Status
 from chat.settings import TelemetrySettings
 
 USER_CHARACTERS = 16
-"""Hexadecimal digits of a user's pseudonym: 64 bits, so that two of a million users share one with p < 1e-7."""
+"""Hexadecimal digits of a pseudonym: 64 bits, so that two of a million users share one with p < 1e-7."""
 SHARED: dict[str, Any] = {"requestId": None, "chatId": None, "messageId": None}
 """What concerns all answers of a process carries the ids of none."""
 
@@ -42,8 +42,8 @@ SHARED: dict[str, Any] = {"requestId": None, "chatId": None, "messageId": None}
 class LoggingTelemetry:
     """Writes an answer's life. Holds numbers of this process only, so that concurrent answers cannot mix.
 
-    A user appears as a keyed hash (HMAC-SHA-256): ids can be guessed, and a plain hash of a guess would show who it is.
-    Without a key in the settings one is drawn for the life of the process.
+    Users and sessions appear as keyed hashes (HMAC-SHA-256): ids can be guessed, and a plain hash of a guess would show
+    who it is. Without a key in the settings one is drawn for the life of the process.
     """
 
     def __init__(self, settings: TelemetrySettings, logger: Logger | None = None) -> None:
@@ -61,7 +61,7 @@ class LoggingTelemetry:
             case AnswerStarted():
                 self._started(event)
             case FirstDeltaSent():
-                fields = {**_ids(event.answer.identity), "user": self._pseudonym(event.user_id)}
+                fields = {**self._ids(event.answer.identity), "user": self._pseudonym(event.user_id)}
                 milliseconds = _rounded(event.milliseconds)
                 self._write(metric_names.FIRST_DELTA, fields, {metric_names.TIME_TO_FIRST_DELTA: milliseconds})
             case AnswerEnded():
@@ -71,7 +71,7 @@ class LoggingTelemetry:
             case OrphanRecovered():
                 self._recovered(event)
             case LimitReached():
-                fields = {"chatId": event.chat_id, "sessionId": event.session_id}
+                fields = {"chatId": event.chat_id, "session": self._pseudonym(event.session_id)}
                 fields |= {"user": self._pseudonym(event.user_id), metric_names.LIMIT: event.limit}
                 self._write(metric_names.LIMITED, fields, {metric_names.RATE_LIMITED: 1}, kind=event.limit)
             case FallbackTaken():
@@ -87,7 +87,7 @@ class LoggingTelemetry:
         if active is not None:  # Redis has just answered
             redis_wait = _rounded(event.redis_milliseconds)
             values |= {metric_names.ACTIVE_STREAMS: active, metric_names.REDIS_WAIT: redis_wait}
-        fields = {**_ids(answer.identity), "user": self._pseudonym(event.user_id), "model": answer.identity.model}
+        fields = {**self._ids(answer.identity), "user": self._pseudonym(event.user_id), "model": answer.identity.model}
         self._write(metric_names.STARTED, fields, values)
 
     def _ended(self, event: AnswerEnded) -> None:
@@ -96,7 +96,7 @@ class LoggingTelemetry:
         outcome, usage = answer.outcome, answer.usage
         deltas = answer.events.count_of(EventName.DELTA)
         fields: dict[str, Any] = {
-            **_ids(answer.identity),
+            **self._ids(answer.identity),
             "user": self._pseudonym(event.user_id),
             "status": outcome.status if outcome else "taken over",
             "finishReason": outcome.finish_reason if outcome else None,
@@ -118,7 +118,7 @@ class LoggingTelemetry:
         fields = {
             "chatId": event.chat_id,
             "messageId": event.message_id,
-            "sessionId": event.session_id,
+            "session": self._pseudonym(event.session_id),
             "outcome": event.result,
             "user": self._pseudonym(event.user_id) if event.user_id else None,
             "milliseconds": _rounded(event.milliseconds),
@@ -131,7 +131,7 @@ class LoggingTelemetry:
         values = {metric_names.ANSWER_REAPED: 1}
         if event.ending == "interrupted":  # a stashed end was counted by its owner
             values[metric_names.ENDS[Status.INTERRUPTED]] = 1
-        fields = {**_ids(event.answer.identity), "ending": event.ending}
+        fields = {**self._ids(event.answer.identity), "ending": event.ending}
         self._write(metric_names.REAPED, fields, values, logging.WARNING)
 
     def _fallback(self, event: FallbackTaken) -> None:
@@ -167,17 +167,16 @@ class LoggingTelemetry:
         log = {logging.INFO: self._logger.info, logging.WARNING: self._logger.warning}.get(level, self._logger.error)
         log(event, extra={**fields, **metrics})
 
-    def _pseudonym(self, user_id: str) -> str:
-        return hmac.digest(self._key, user_id.encode(), hashlib.sha256).hex()[:USER_CHARACTERS]
+    def _ids(self, identity: AnswerIds) -> dict[str, Any]:
+        return {
+            "chatId": identity.chat_id,
+            "messageId": identity.message_id,
+            "userMessageId": identity.user_message_id,
+            "session": self._pseudonym(identity.session_id),
+        }
 
-
-def _ids(identity: AnswerIds) -> dict[str, Any]:
-    return {
-        "chatId": identity.chat_id,
-        "messageId": identity.message_id,
-        "userMessageId": identity.user_message_id,
-        "sessionId": identity.session_id,
-    }
+    def _pseudonym(self, name: str) -> str:
+        return hmac.digest(self._key, name.encode(), hashlib.sha256).hex()[:USER_CHARACTERS]
 
 
 def _rounded(milliseconds: float) -> float:

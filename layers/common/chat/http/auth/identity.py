@@ -1,6 +1,7 @@
 """Who is calling: the user and the session of a request, before its body is read or any store is touched.
 
-`tokens` is None in header mode: the headers are trusted, because something in front has authenticated the caller.
+`tokens` is None in header mode: the headers are trusted, because something in front has authenticated the caller. On
+Lambda that is IAM, and nobody else is believed.
 """
 
 from __future__ import annotations
@@ -91,11 +92,26 @@ async def identify_canceller(request: Request, tokens: TokenVerifier | None) -> 
 
 async def _user_if_known(request: Request, tokens: TokenVerifier | None) -> str | None:
     if tokens is None:
+        _require_authenticated_caller(request)
         return USER_ID.read(request)
     user_id = await tokens.user_id(_bearer_token(request))
     if USER_ID.read(request) not in (None, user_id):
         raise Forbidden("The header X-User-Id does not match the token's subject; omit it.")
     return user_id
+
+
+def _require_authenticated_caller(request: Request) -> None:
+    """Refuse, on Lambda, a request that IAM did not authenticate: whatever else is set, an open URL believes nobody.
+
+    Source: AWS Lambda developer guide, Function URL request payload: `requestContext.authorizer.iam` is there exactly
+    with the auth type AWS_IAM.
+    """
+    event = request.scope.get("aws.event")
+    if event is None:
+        return  # behind another server, which has authenticated the caller
+    context = event.get("requestContext") or {}
+    if not (context.get("authorizer") or {}).get("iam"):
+        raise Unauthenticated("This function trusts X-User-Id only from callers that IAM has authenticated.")
 
 
 def _bearer_token(request: Request) -> str:

@@ -1,0 +1,49 @@
+"""Whom the one address of `make run` answers."""
+
+import json
+
+import pytest
+
+from local.gateway import Gateway
+from tests.kit.web_request import Body, Reply, scope_of
+
+
+@pytest.fixture
+def gateway(tmp_path):
+    (tmp_path / "index.html").write_text("<p>hello</p>")
+    return Gateway([], tmp_path, ["Chat.Example"])
+
+
+async def get(gateway: Gateway, *hosts: str) -> Reply:
+    reply = Reply()
+    await gateway(scope_of([("Host", host) for host in hosts], method="GET"), Body(), reply)
+    return reply
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8000", "LOCALHOST:8000", "127.0.0.1:80", "[::1]", "[::1]:8000", "chat.example:1"]
+)
+async def test_it_answers_to_this_machine_and_to_the_names_it_is_given(gateway, host):
+    reply = await get(gateway, host)
+    assert (reply.status, reply.body) == (200, b"<p>hello</p>")
+    assert reply.headers["content-security-policy"] == "frame-ancestors 'none'"
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        ["attacker.example"],
+        ["attacker.example:8000"],
+        ["localhost.attacker.example"],
+        ["localhost:8000.attacker.example"],
+        ["127.0.0.1.attacker.example"],
+        ["localhost", "attacker.example"],
+        ["localhost:"],
+        [""],
+        [],
+    ],
+)
+async def test_a_name_that_was_made_to_lead_here_gets_nothing(gateway, hosts):
+    """DNS rebinding: a page of the attacker's would have the same origin."""
+    reply = await get(gateway, *hosts)
+    assert (reply.status, json.loads(reply.body)["code"]) == (403, "forbidden")
