@@ -2,44 +2,20 @@
 lint-deploy` brings it."""
 
 import copy
-import json
-import os
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from deploy.units import UNITS, unit_named
 from tests.kit.cloudformation import TEMPLATE
+from tests.kit.sam_transform import transform, with_code_at
 
 pytestmark = pytest.mark.e2e
-
-SAM = Path(__file__).parents[2] / ".build" / "sam" / "bin" / "python"
-PROGRAM = """
-import json, sys
-from samtranslator.translator.transform import transform
-class Policies:
-    def load(self):
-        return {}
-template, parameters = json.load(sys.stdin)
-json.dump(transform(template, parameters, Policies()), sys.stdout)
-"""
 
 
 def transformed(mark=None, source=TEMPLATE, **parameters):
     """The resources that CloudFormation would get, with the code of `mark` lying elsewhere."""
-    if not SAM.exists():
-        pytest.skip("SAM is not at hand: make lint-deploy brings it")
-    template = copy.deepcopy(source)
-    for unit in UNITS:
-        for name, place in unit.code:
-            template["Resources"][name]["Properties"][place] = f"s3://bucket/{'new' if name == mark else 'old'}"
-    given = {"OpenAiApiKey": "sk", **parameters}
-    environment = {"PATH": os.environ["PATH"], "AWS_DEFAULT_REGION": "eu-west-1"}
-    command = [str(SAM), "-W", "ignore", "-c", PROGRAM]
-    done = subprocess.run(command, input=json.dumps([template, given]), env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["Resources"]
+    (found,) = transform([(with_code_at(source, mark), {"OpenAiApiKey": "sk", **parameters})])
+    return found["Resources"]
 
 
 @pytest.fixture(scope="module")

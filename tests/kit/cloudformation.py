@@ -28,8 +28,9 @@ class Dangling(AssertionError):
 class Rendered:
     """The template with these parameters; refuses what CloudFormation would refuse."""
 
-    def __init__(self, **parameters: str) -> None:
-        declared = TEMPLATE["Parameters"]
+    def __init__(self, template: dict[str, Any] = TEMPLATE, /, **parameters: str) -> None:
+        self.template = template
+        declared = template["Parameters"]
         assert set(parameters) <= set(declared), set(parameters) - set(declared)
         self.parameters = {name: str(parameters.get(name, entry.get("Default"))) for name, entry in declared.items()}
         for name, value in self.parameters.items():
@@ -37,18 +38,18 @@ class Rendered:
         self._conditions: dict[str, bool] = {}
         self.names = {
             name
-            for name, resource in TEMPLATE["Resources"].items()
+            for name, resource in self.template["Resources"].items()
             if "Condition" not in resource or self.condition(resource["Condition"])
         }
-        self.resources = {name: self.value(TEMPLATE["Resources"][name]) for name in self.names}
-        self.outputs = self.value(TEMPLATE["Outputs"])
+        self.resources = {name: self.value(self.template["Resources"][name]) for name in self.names}
+        self.outputs = self.value(self.template["Outputs"])
 
     @property
     def broken_rules(self) -> list[str]:
         """The descriptions of all assertions that do not hold."""
         return [
             assertion["AssertDescription"]
-            for rule in TEMPLATE["Rules"].values()
+            for rule in self.template["Rules"].values()
             if self.value(rule["RuleCondition"])
             for assertion in rule["Assertions"]
             if not self.value(assertion["Assert"])
@@ -56,7 +57,7 @@ class Rendered:
 
     def condition(self, name: str) -> bool:
         if name not in self._conditions:
-            self._conditions[name] = bool(self.value(TEMPLATE["Conditions"][name]))
+            self._conditions[name] = bool(self.value(self.template["Conditions"][name]))
         return self._conditions[name]
 
     def of(self, name: str) -> Any:
@@ -64,7 +65,7 @@ class Rendered:
         return self.resources[name]["Properties"]
 
     def environment(self, function: str) -> dict[str, Any]:
-        shared = self.value(TEMPLATE["Globals"]["Function"]["Environment"]["Variables"])
+        shared = self.value(self.template["Globals"]["Function"]["Environment"]["Variables"])
         return {**shared, **self.of(function)["Environment"]["Variables"]}
 
     def value(self, node: Any) -> Any:

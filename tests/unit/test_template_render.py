@@ -146,7 +146,7 @@ class TestPermissions:
                 if "secretsmanager:GetSecretValue" in statement["Action"]:
                     places = statement["Resource"]
                     found += places if isinstance(places, list) else [places]
-        if "<ReadStores>" in rendered.of(role)["ManagedPolicyArns"]:
+        if "<ReadStores>" in rendered.of(role).get("ManagedPolicyArns", []):
             (statement,) = rendered.of("ReadStores")["PolicyDocument"]["Statement"]
             found += statement["Resource"]
         return found

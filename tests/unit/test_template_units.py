@@ -9,7 +9,8 @@ from deploy.units import UNITS, unit_named
 from tests.kit.cloudformation import TEMPLATE
 
 SHARED_ALARMS = {"FirstDeltaAlarm", "CancelLatencyAlarm", "RedisAlarm", "LostEndAlarm", "ThrottlesAlarm"}
-SHARED = {"ReadStores", "ChatDashboard"} | SHARED_ALARMS
+DIGEST = {"Settings", "Digest", "DigestLogGroup", "DigestRole"}
+SHARED = {"ReadStores", "ChatDashboard"} | SHARED_ALARMS | DIGEST
 OWN_KINDS = ("AWS::Serverless::Function", "AWS::Serverless::LayerVersion", "AWS::Logs::LogGroup", "Custom::Migration")
 
 
@@ -36,7 +37,7 @@ def test_each_unit_has_its_code_in_the_template(unit):
 def test_what_belongs_to_a_function_carries_its_prefix_and_nothing_else_does():
     prefixes = tuple(unit.prefix for unit in UNITS)
     for name, resource in TEMPLATE["Resources"].items():
-        if resource["Type"] in OWN_KINDS:
+        if resource["Type"] in OWN_KINDS and name not in SHARED:
             assert name.startswith(prefixes), name
         if name.startswith(prefixes):
             assert resource["Type"].startswith(
