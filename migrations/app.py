@@ -1,7 +1,8 @@
 """The function that brings the database to its schema, from inside the network: for CloudFormation, or invoked by hand.
 
-As a custom resource it must answer in any case, or the deployment waits for an hour. It is told of a change whenever
-its own code changes, and every other function waits for it.
+As a custom resource it must answer in any case, or CloudFormation waits for as long as `ServiceTimeout` says. It is
+told of a change whenever its own code changes, and every other function waits for it. When it is told of the end of the
+stack it touches nothing and says so at once: for that, nothing but the standard library is imported here.
 """
 
 from __future__ import annotations
@@ -9,11 +10,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
 logger = logging.getLogger(__name__)
+
+SEND_ATTEMPTS = 3
+SEND_SECONDS = 2.5
+"""Bounds one attempt to deliver the outcome; all of them and the pauses between take less than 10 s."""
+PAUSE_SECONDS = 0.5
 
 Upgrade = Callable[[str], None]
 Send = Callable[[str, bytes], None]
@@ -79,8 +86,19 @@ def _head() -> str:
     return head()
 
 
-def _put(url: str, body: bytes) -> None:
-    """Send the outcome; the address is signed and takes no content type."""
+def _put(url: str, body: bytes, seconds: float = SEND_SECONDS) -> None:
+    """Send the outcome, several times if need be; the address is signed and takes no content type.
+
+    Raises:
+        OSError: every attempt failed; Lambda then invokes the function again, a minute later.
+    """
     request = urllib.request.Request(url, data=body, method="PUT", headers={"Content-Type": ""})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=20):  # noqa: S310  # an address of S3, from CloudFormation
-        pass
+    for attempt in range(1, SEND_ATTEMPTS + 1):
+        try:
+            with urllib.request.urlopen(request, timeout=seconds):  # noqa: S310  # an address of S3, from CloudFormation
+                return
+        except OSError:
+            if attempt == SEND_ATTEMPTS:
+                raise
+            logger.warning("the outcome could not be delivered, attempt %d", attempt)
+        time.sleep(PAUSE_SECONDS)

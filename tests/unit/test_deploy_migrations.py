@@ -1,14 +1,16 @@
 """The function that migrates: what CloudFormation hears of it, and what an invocation by hand does."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import subprocess
+import sys
 
 import pytest
 from sqlalchemy import create_engine, text
 
+from migrations import app
 from migrations.app import answer_cloudformation, handler
 from migrations.runner import MigrationError, NewerSchema, head
+from tests.kit.custom_resources import Heard
 
 
 def request(kind="Create", **more):
@@ -105,42 +107,44 @@ def test_a_newer_schema_is_refused_but_left_alone_when_a_deployment_is_rolled_ba
     with pytest.raises(NewerSchema):
         handler({}, None)
     for kind, status in {"Create": "FAILED", "Update": "SUCCESS"}.items():
-        with listening() as (url, heard):
-            handler(request(kind, ResponseURL=url), None)
-        assert heard[0]["Status"] == status
+        with Heard() as heard:
+            handler(request(kind, ResponseURL=heard.url), None)
+        assert heard.bodies[0]["Status"] == status
     assert ask(fresh, "SELECT version_num FROM alembic_version") == "9999"
-
-
-class listening:  # noqa: N801
-    """An address as CloudFormation gives it: signed for a PUT without a content type."""
-
-    def __enter__(self):
-        heard = []
-
-        class Requests(BaseHTTPRequestHandler):
-            def do_PUT(self):
-                assert self.path == "/outcome?signed=1"
-                assert not self.headers["Content-Type"]
-                heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Requests)
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.thread.start()
-        return f"http://127.0.0.1:{self.server.server_port}/outcome?signed=1", heard
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
 
 
 def test_what_fails_before_the_database_is_reported_too(fresh, monkeypatch):
     monkeypatch.setenv("MYSQL_URL", "")
-    with listening() as (url, heard):
-        handler(request(ResponseURL=url), None)
-    assert heard[0]["Status"] == "FAILED"
+    with Heard() as heard:
+        handler(request(ResponseURL=heard.url), None)
+    assert heard.bodies[0]["Status"] == "FAILED"
+
+
+class TestTheEndOfAStack:
+    def test_it_is_answered_without_database_secrets_or_settings(self, monkeypatch):
+        monkeypatch.setenv("MYSQL_URL", "secretsmanager:gone-already")
+        with Heard() as heard:
+            handler(heard.event("Delete", PhysicalResourceId="schema"), None)
+        assert heard.bodies[0]["Status"] == "SUCCESS"
+
+    def test_it_imports_nothing_that_could_fail_or_take_time(self):
+        program = """
+import sys
+from migrations.app import answer_cloudformation
+names = {"StackId": "s", "RequestId": "r", "LogicalResourceId": "l", "ResponseURL": "u"}
+answer_cloudformation({"RequestType": "Delete", **names}, None, lambda url, body: None)
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"chat", "sqlalchemy", "alembic", "boto3", "pydantic"}))
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"
+
+    def test_an_attempt_that_hangs_is_followed_by_another_within_ten_seconds(self):
+        assert app.SEND_ATTEMPTS * (app.SEND_SECONDS + app.PAUSE_SECONDS) < 10
+        with Heard(hangs=1) as heard:
+            app._put(heard.url, b'{"Status": "SUCCESS"}', seconds=0.2)
+        assert heard.bodies == [{"Status": "SUCCESS"}]
+
+    def test_what_cannot_be_delivered_is_raised_so_that_lambda_invokes_again(self):
+        with Heard(hangs=app.SEND_ATTEMPTS) as heard, pytest.raises(TimeoutError):
+            app._put(heard.url, b"{}", seconds=0.1)
+        assert heard.asked == app.SEND_ATTEMPTS
