@@ -17,7 +17,7 @@ def test_defaults_are_the_contracts():
     ai = settings.ai
     assert ai is not None
     assert (ai.context_tokens, ai.max_output_tokens, ai.max_retries) == (16000, 4096, 2)
-    assert (ai.first_token_timeout_seconds, ai.stall_timeout_seconds) == (60, 30)
+    assert (ai.first_token_timeout_seconds, ai.stall_timeout_seconds) == (300, 120)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ class AISettings:
     first_token_timeout_seconds: float
     stall_timeout_seconds: float
     max_retries: int
+    think_tags: bool = True
+    """What stands in `<think>` at the beginning of an answer is reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,14 @@ class _Environment:
     def seconds(self, name: str, default: float) -> float:
         return self._number(name, float, default, 0.001, "a number of seconds")
 
+    def switch(self, name: str, default: bool) -> bool:
+        value = self.text(name)
+        if value is None:
+            return default
+        if value.lower() not in ("on", "off", "true", "false", "1", "0"):
+            raise SettingsError(f"{name} must be on or off")
+        return value.lower() in ("on", "true", "1")
+
     def _number(self, name: str, kind: Callable[[str], T], default: T, least: float, what: str) -> T:
         value = self.text(name)
         if value is None:
@@ -257,7 +267,8 @@ def _read_ai(env: _Environment) -> AISettings:
         model=env.text("OPENAI_MODEL") or "gpt-4o-mini",
         context_tokens=env.whole("CHAT_CONTEXT_TOKENS", 16_000, least=1),
         max_output_tokens=env.whole("CHAT_MAX_OUTPUT_TOKENS", 4096, least=1),
-        first_token_timeout_seconds=env.seconds("CHAT_AI_FIRST_TOKEN_TIMEOUT_SECONDS", 60),
-        stall_timeout_seconds=env.seconds("CHAT_AI_STALL_TIMEOUT_SECONDS", 30),
+        first_token_timeout_seconds=env.seconds("CHAT_AI_FIRST_TOKEN_TIMEOUT_SECONDS", 300),
+        stall_timeout_seconds=env.seconds("CHAT_AI_STALL_TIMEOUT_SECONDS", 120),
         max_retries=env.whole("CHAT_AI_MAX_RETRIES", 2),
+        think_tags=env.switch("CHAT_AI_THINK_TAGS", True),
     )

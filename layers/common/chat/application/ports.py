@@ -259,12 +259,19 @@ class SourcesAdded:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The model says it is finished: `stop`, `length`, `content_filter` or another reason of its own."""
+    """The model says it is finished: `stop`, `length` or `content_filter`. Of several the last one counts."""
 
     reason: str
 
 
-StreamPart = TextDelta | ReasoningDelta | SourcesAdded | Finish | Usage
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """So many events of the AI held something that could be neither understood nor passed on; comes last."""
+
+    events: int
+
+
+StreamPart = TextDelta | ReasoningDelta | SourcesAdded | Finish | Usage | Dropped
 
 
 class AI(Protocol):

@@ -16,7 +16,7 @@ from chat.application.admission import Admission
 from chat.application.checkpoints import CheckpointWriter
 from chat.application.deps import AnswerDeps, Deadline, Deliver
 from chat.application.final_store import FinalStore
-from chat.application.ports import AnswerLease, Finish, ReasoningDelta, SourcesAdded, StreamPart, TextDelta
+from chat.application.ports import AnswerLease, Dropped, Finish, ReasoningDelta, SourcesAdded, StreamPart, TextDelta
 from chat.application.stop_signal import StopSignal
 from chat.application.telemetry_events import AnswerEnded, AnswerStarted, FirstDeltaSent, TelemetryEvent
 from chat.domain.answer import Answer
@@ -27,7 +27,9 @@ from chat.domain.prompt_window import estimate_input, estimate_tokens, fit_histo
 from chat.domain.replay import replay, restart
 
 MAX_CHARACTERS = 2_000_000
-"""Of text and reasoning: more than any model says, and in UTF-8 less than a column or a packet of MySQL takes."""
+"""Of text, reasoning and sources: more than any model says, and in UTF-8 less than MySQL's columns and packets take."""
+MAX_EVENTS = 150_000
+"""An event costs memory for as long as the answer runs, however short it is; models say at most 128,000 tokens."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class AnswerRun:
         self._messages: list[ChatMessage] = []
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
+        self._dropped = 0
         self._characters = 0
         self._deliver: Deliver = lambda events, with_ids: None
 
@@ -108,28 +111,33 @@ class AnswerRun:
 
     def _append(self, batch: Sequence[StreamPart]) -> None:
         """Add a batch of parts to the answer and deliver what they make."""
-        events: list[Event] = []
         is_first = not self.answer.characters
-        for part in batch:
-            if isinstance(part, TextDelta):
-                self._characters += len(part.text)
-                events.append(self.answer.append_text(part.text))
-            elif isinstance(part, ReasoningDelta):
-                self._characters += len(part.text)
-                events.append(self.answer.append_reasoning(part.text))
-            elif isinstance(part, SourcesAdded):
-                if event := self.answer.add_sources(part.sources):
-                    events.append(event)
-            elif isinstance(part, Finish):
-                self._finish_reason = part.reason
-            else:
-                self._usage = part
+        events = [event for part in batch if (event := self._event_of(part)) is not None]
         if events:
             self._deliver(events, True)
         if is_first and self.answer.characters:
             self._record(FirstDeltaSent, self._milliseconds())
-        if self._characters > MAX_CHARACTERS:
+        if self._characters > MAX_CHARACTERS or len(self.answer.events) > MAX_EVENTS:
             raise AnswerFailed(FailureCode.AI_INVALID, "it does not end")
+
+    def _event_of(self, part: StreamPart) -> Event | None:
+        """Add a part to the answer and return the event that it makes, if any."""
+        if isinstance(part, TextDelta):
+            self._characters += len(part.text)
+            return self.answer.append_text(part.text)
+        if isinstance(part, ReasoningDelta):
+            self._characters += len(part.text)
+            return self.answer.append_reasoning(part.text)
+        if isinstance(part, SourcesAdded):
+            self._characters += sum(len(source.title) + len(source.url) for source in part.sources)
+            return self.answer.add_sources(part.sources)
+        if isinstance(part, Finish):
+            self._finish_reason = part.reason
+        elif isinstance(part, Dropped):
+            self._dropped = part.events
+        else:
+            self._usage = part
+        return None
 
     async def _finish(self, outcome: Outcome) -> None:
         """Store the end, then deliver it: this answer's, or what another process stored in its place."""
@@ -141,7 +149,7 @@ class AnswerRun:
             self._deliver([restart(stored_by_other)], True)
             self._deliver(replay(stored_by_other)[1:], False)
         else:
-            last = answer.end(outcome, usage, is_saved)
+            last = answer.end(outcome, usage, is_saved, self._dropped)
             # Begun together, they share a round trip.
             await asyncio.gather(self._lease.release(), self._admission.release(self._tokens_used()))
             self._deliver(last, True)

@@ -1,6 +1,6 @@
 """Answers from any OpenAI-compatible service: reads what comes, bears silence for a time, closes what is left early.
 
-Knows nothing of what a body means (`parser`), of what is sent (`endpoint`) or of how bytes travel (`transport`).
+Knows nothing of what a body means (`sse_decoder`), of what is sent (`endpoint`) or of how bytes travel (`transport`).
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import cast
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from chat.adapters.llm.content_encoding import aiter_decoded
 from chat.adapters.llm.endpoint import Endpoint, RenewKey, closing
-from chat.adapters.llm.idle_timeout import Patience
+from chat.adapters.llm.idle_timeout import IdleTimeout
 from chat.adapters.llm.retries import Sleep
-from chat.adapters.llm.sse_decoder import Parser
+from chat.adapters.llm.sse_decoder import SseDecoder
 from chat.adapters.llm.transport import LeanTransport
-from chat.application.ports import StreamPart
+from chat.application.ports import Dropped, Finish, StreamPart
 from chat.domain.errors import AnswerFailed, FailureCode
-from chat.domain.model import ChatMessage
+from chat.domain.model import ChatMessage, Usage
 from chat.settings import AISettings
 
 CONNECT_SECONDS = 5.0
@@ -77,42 +77,50 @@ class OpenAI:
 
     async def answer(self, turns: Sequence[ChatMessage], max_tokens: int) -> AsyncGenerator[Sequence[StreamPart], None]:
         """Ask once and yield what arrives, one batch for each read; see `ports.AI`."""
-        parser = Parser()
+        decoder = SseDecoder(self._settings.think_tags)
         broken: AnswerFailed | None = None
         try:
             async with (
-                Patience() as patience,
-                closing(await self._endpoint.ask(turns, max_tokens, patience)) as response,
-                aclosing(_chunks(response)) as chunks,
+                IdleTimeout() as idle,
+                closing(await self._endpoint.ask(turns, max_tokens, idle)) as response,
+                aclosing(aiter_decoded(response)) as chunks,
             ):
+                may_extend = False
                 async for data in chunks:
-                    was_done = parser.is_done
-                    if pieces := parser.feed(data):
-                        patience.pause()
-                        yield pieces
-                    if was_done or parser.failure:
+                    was_done, was_finished = decoder.is_done, decoder.is_finished
+                    keep_alives = decoder.keep_alives
+                    parts = decoder.feed(data)
+                    if parts:
+                        idle.pause()
+                        yield parts
+                        idle.resume()
+                    if was_done or decoder.failure:
                         break
-                    if pieces or parser.is_done:
-                        patience.expect(self._silence_after(parser))
+                    if decoder.is_done or decoder.is_finished > was_finished or any(map(_is_sign_of_life, parts)):
+                        idle.reset(self._silence_after(decoder))
+                        may_extend = not decoder.is_finished
+                    elif may_extend and decoder.keep_alives > keep_alives:
+                        idle.reset(self._settings.first_token_timeout_seconds)
+                        may_extend = False  # once in each silence: comments may go on for ever
         except (TimeoutError, httpx.DecodingError, httpx.TransportError) as error:
-            broken = None if parser.is_done else _failure_of(error)
-        if pieces := parser.finish():
-            yield pieces
-        if parser.failure:
-            raise broken or parser.failure
+            broken = None if decoder.is_done else _failure_of(error)
+        if parts := decoder.finish():
+            yield parts
+        if decoder.dropped:
+            yield [Dropped(decoder.dropped)]
+        if decoder.failure:
+            raise broken or decoder.failure
 
-    def _silence_after(self, parser: Parser) -> float:
-        if parser.is_done:
+    def _silence_after(self, decoder: SseDecoder) -> float:
+        if decoder.is_done:
             return DRAIN_SECONDS
         stall = self._settings.stall_timeout_seconds
-        return min(stall, USAGE_SECONDS) if parser.is_finished else stall
+        return min(stall, USAGE_SECONDS) if decoder.is_finished else stall
 
 
-def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """Return the body as it arrives, past httpx's own iterators where nothing is to be decoded."""
-    stream = cast(httpx.AsyncByteStream, response.stream)
-    chunks = response.aiter_bytes() if "content-encoding" in response.headers else aiter(stream)
-    return cast(AsyncGenerator[bytes, None], chunks)
+def _is_sign_of_life(part: StreamPart) -> bool:
+    """Tell what is part of an answer from what may be repeated for ever."""
+    return not isinstance(part, Usage | Finish)
 
 
 def _failure_of(error: TimeoutError | httpx.DecodingError | httpx.TransportError) -> AnswerFailed:

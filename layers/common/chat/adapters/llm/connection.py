@@ -13,9 +13,11 @@ import httptools
 import httpx
 
 MAX_HEAD_BYTES = 64 << 10
-"""How long status line and headers of a response may be."""
+"""How long status line and headers of a response may be, and later what carries no body: chunk extensions, trailers."""
+PIECE_BYTES = 64
+"""What an object and its place in a list cost for each piece of body that is kept, however short."""
 _HIGH_BYTES = 256 << 10
-"""Unread body at which reading from the socket pauses; it goes on when all has been taken."""
+"""Cost of unread body at which reading from the socket pauses; it goes on when all has been taken."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -35,10 +37,14 @@ class Connection(asyncio.Protocol):
 
     def _clear(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
+        # RFC 9112, section 7.1.1 allows white space before a chunk extension; some servers pad the size itself.
+        self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
         self._status = 0
         self._reason = b""
         self._headers: Headers = []
         self._head_bytes = 0
+        self._bodiless_bytes = 0
+        """How much has come since the last piece of body."""
         self._parts: list[bytes] = []
         self._buffered = 0
         self._is_paused = False
@@ -129,6 +135,7 @@ class Connection(asyncio.Protocol):
             return
         if not self._has_head:
             self._head_bytes += len(data)
+        self._bodiless_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # its message may hold bytes of the response
@@ -136,6 +143,8 @@ class Connection(asyncio.Protocol):
         else:
             if not self._has_head and self._head_bytes > MAX_HEAD_BYTES:
                 self._break("the response's head is too long")
+            elif self._bodiless_bytes > MAX_HEAD_BYTES:
+                self._break("the response has too much beside its body")
         if self._buffered > _HIGH_BYTES and not self._is_paused and self.is_open:
             self._is_paused = True
             self._socket.pause_reading()
@@ -163,7 +172,8 @@ class Connection(asyncio.Protocol):
         self._reason += status
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name, value))
+        if not self._has_head:  # later ones are trailers
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._status = self._parser.get_status_code()
@@ -176,7 +186,8 @@ class Connection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         if not self._is_whole:
             self._parts.append(data)
-            self._buffered += len(data)
+            self._buffered += len(data) + PIECE_BYTES
+            self._bodiless_bytes = 0
 
     def on_message_complete(self) -> None:
         if not self._has_head:  # an interim response

@@ -12,13 +12,22 @@ import json
 import re
 from typing import Any
 
-MAX_LESSONS = 4
+MAX_CANDIDATES = 4
 """How many chunks of an answer are tried as templates; where none lasts, no more time is spent on them."""
+_MAX_DIGITS = 4000
+"""Longer integers Python refuses to convert (sys.get_int_max_str_digits); as a float they are merely infinite."""
 _HOLES = re.compile(
     rb'"content":\s*"(?P<text>[^"\\]+)"'
-    rb'(?:[^\\]*"obfuscation":\s*"(?P<noise>[^"\\]+)")?'  # OpenAI pads chunks with noise of changing length
+    rb'(?:[^\\]*"obfuscation":\s*"(?P<padding>[^"\\]+)")?'  # OpenAI pads chunks to hide the length of their text
 )
+
+
+def _any_int(digits: str) -> int | float:
+    return int(digits) if len(digits) < _MAX_DIGITS else float(digits)
+
+
 _raw_decode = json.JSONDecoder(strict=False).raw_decode  # lenient: control characters in strings are kept
+_raw_decode_any = json.JSONDecoder(strict=False, parse_int=_any_int).raw_decode
 
 
 def decode(data: bytes) -> dict[str, Any]:
@@ -28,17 +37,22 @@ def decode(data: bytes) -> dict[str, Any]:
         ValueError, RecursionError: it is none.
     """
     text = data.decode("utf-8", "surrogatepass").strip()
-    value, end = _raw_decode(text)
+    try:
+        value, end = _raw_decode(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # a number with too many digits
+        value, end = _raw_decode_any(text)
     if end != len(text) or not isinstance(value, dict):
         raise ValueError("not one JSON object")
     return value
 
 
-class Template:
+class DeltaFastPath:
     """Begins empty; `text_in` answers nothing until `learn` has been given a chunk."""
 
     def __init__(self) -> None:
-        self._lessons_left = MAX_LESSONS
+        self._candidates_left = MAX_CANDIDATES
         self._before = self._middle = self._after = b""
 
     def text_in(self, data: bytes) -> str | None:
@@ -61,24 +75,28 @@ class Template:
 
     def wants(self, data: bytes) -> bool:
         """Tell whether it is worth while to `learn` from this chunk."""
-        return self._lessons_left > 0 and b"\\" not in data
+        return self._candidates_left > 0 and b"\\" not in data
 
     def learn(self, data: bytes, chunk: dict[str, Any]) -> None:
         """Take the chunk as the template if it can be one.
 
         It has been decoded from `data`, says nothing but the text of its first choice, and is used up by this.
+
+        Raises:
+            RecursionError: it is nested too deep to be compared.
         """
-        self._lessons_left -= 1
+        self._candidates_left -= 1
         found = _HOLES.search(data)
         if found is None:
             return
-        has_noise = found["noise"] is not None and isinstance(chunk.get("obfuscation"), str)
+        has_padding = found["padding"] is not None and isinstance(chunk.get("obfuscation"), str)
         start, end = found.span("text")
-        noise_start, noise_end = found.span("noise") if has_noise else (len(data), len(data))
-        middle, after = data[end:noise_start], data[noise_end:]
-        changed = b"".join((data[:end], b"?", middle, data[noise_start:noise_end], b"?" if has_noise else b"", after))
+        padding_start, padding_end = found.span("padding") if has_padding else (len(data), len(data))
+        middle, after = data[end:padding_start], data[padding_end:]
+        padding = data[padding_start:padding_end]
+        changed = b"".join((data[:end], b"?", middle, padding, b"?" if has_padding else b"", after))
         chunk["choices"][0]["delta"]["content"] += "?"
-        if has_noise:
+        if has_padding:
             chunk["obfuscation"] += "?"
         if decode(changed) == chunk:
             self._before, self._middle, self._after = data[:start], middle, after

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 
 import httpx
 
-from chat.adapters.llm.idle_timeout import Patience
+from chat.adapters.llm.content_encoding import aiter_decoded
+from chat.adapters.llm.idle_timeout import IdleTimeout
 from chat.adapters.llm.request import Dialect
 from chat.adapters.llm.retries import Retries, Sleep
 from chat.domain.errors import AnswerFailed, FailureCode
@@ -38,7 +39,7 @@ class Endpoint:
         base = httpx.URL(settings.base_url)
         self._url = base.copy_with(path=base.path.rstrip("/") + "/chat/completions")
 
-    async def ask(self, turns: Sequence[ChatMessage], max_tokens: int, patience: Patience) -> httpx.Response:
+    async def ask(self, turns: Sequence[ChatMessage], max_tokens: int, idle: IdleTimeout) -> httpx.Response:
         """Return a successful response whose body has not been read; to be closed by the caller.
 
         Raises:
@@ -47,7 +48,7 @@ class Endpoint:
         retries = Retries(self._settings.max_retries, self._sleep)
         dialect, may_renew_key = self._dialect, True
         while True:
-            patience.expect(self._settings.first_token_timeout_seconds)
+            idle.reset(self._settings.first_token_timeout_seconds)
             key = self._api_key
             outcome = await self._send(dialect.encode(self._settings.model, turns, max_tokens))
             if isinstance(outcome, AnswerFailed):
@@ -63,7 +64,7 @@ class Endpoint:
                 continue
             else:
                 failure, retry_after = failure_of(outcome.status_code), outcome.headers.get("retry-after")
-            patience.pause()
+            idle.pause()
             await retries.pause(failure, retry_after)
 
     async def _send(self, content: bytes) -> httpx.Response | AnswerFailed:
@@ -119,7 +120,7 @@ async def _complaint(response: httpx.Response) -> bytes:
     async with closing(response):
         if response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
             try:
-                async for data in response.aiter_bytes():
+                async for data in aiter_decoded(response):
                     words += data
                     if len(words) > _MAX_COMPLAINT_BYTES:
                         break

@@ -6,11 +6,11 @@ import asyncio
 from types import TracebackType
 
 
-class Patience:
+class IdleTimeout:
     """Raises TimeoutError inside its `async with` when what is waited for does not come in time.
 
-    Only waiting counts: between `pause` and the next `expect` it never strikes, so that the body may be a generator
-    that stands still at a `yield`. To be used by one task, which must not change meanwhile.
+    Only waiting counts: from `pause` to `resume` or the next `reset` the clock stands still, so that the body may be a
+    generator that stands still at a `yield`. To be used by one task, which must not change meanwhile.
     """
 
     def __init__(self) -> None:
@@ -18,25 +18,32 @@ class Patience:
         self._scope = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
         self._ends_at = float("inf")
+        self._left = float("inf")
+        """Seconds that were left when it was paused."""
 
-    def expect(self, within_seconds: float) -> None:
+    def reset(self, within_seconds: float) -> None:
         """Allow so much time from now on."""
         self._ends_at = self._loop.time() + within_seconds
         if self._timer is None or self._timer.when() > self._ends_at:
             self._set_timer()
 
     def pause(self) -> None:
-        """Allow any time until `expect` is called again."""
+        """Allow any time until `reset` or `resume` is called."""
+        self._left = self._ends_at - self._loop.time()
         self._ends_at = float("inf")
-        if self._scope.when() is not None:  # it was about to strike
+        if self._scope.when() is not None:  # it was about to expire
             self._scope.reschedule(None)
+
+    def resume(self) -> None:
+        """Allow what was left when it was paused."""
+        self.reset(max(0.0, self._left))
 
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._ends_at, self._strike)
+        self._timer = self._loop.call_at(self._ends_at, self._on_timer)
 
-    def _strike(self) -> None:
+    def _on_timer(self) -> None:
         """Look whether the end has been moved since the timer was set; most often it has."""
         self._timer = None
         if self._ends_at <= self._loop.time():
@@ -44,7 +51,7 @@ class Patience:
         elif self._ends_at != float("inf"):
             self._set_timer()
 
-    async def __aenter__(self) -> Patience:
+    async def __aenter__(self) -> IdleTimeout:
         await self._scope.__aenter__()
         return self
 

@@ -7,6 +7,7 @@ opens as many connections as there are requests under way, so the caller bounds 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections import defaultdict
@@ -14,13 +15,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import httpx
+from aiohappyeyeballs import start_connection
 
 from chat.adapters.llm.connection import Connection
-from chat.adapters.llm.dialing import dial
 
 IDLE_SECONDS = 4.0
 """How long a connection may lie unused. Servers close theirs after 5 s at the earliest; and a process that was frozen
 meanwhile wakes with connections that are dead without saying so."""
+HEAD_START_SECONDS = 0.25
+"""How long an address is tried alone before the next is tried beside it. Source: RFC 8305, section 8."""
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -109,9 +112,13 @@ class LeanTransport(httpx.AsyncBaseTransport):
         tls = self._tls() if origin.scheme == "https" else None
         try:
             async with asyncio.timeout(timeout_seconds):
-                dialled = await dial(origin.host, origin.port)
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    Connection, sock=dialled, ssl=tls, server_hostname=origin.host if tls else None
+                loop = asyncio.get_running_loop()
+                addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+                connected = await start_connection(
+                    addresses, happy_eyeballs_delay=HEAD_START_SECONDS, interleave=1, loop=loop
+                )
+                _, connection = await loop.create_connection(
+                    Connection, sock=connected, ssl=tls, server_hostname=origin.host if tls else None
                 )
         except TimeoutError as error:
             raise httpx.ConnectTimeout(f"no connection within {timeout_seconds:g} s") from error

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.adapters.llm.delta_fast_path import MAX_LESSONS, Template, decode
-from chat.adapters.llm.sse_decoder import Parser
+from chat.adapters.llm.delta_fast_path import MAX_CANDIDATES, DeltaFastPath, decode
+from chat.adapters.llm.sse_decoder import SseDecoder
 from chat.application.ports import StreamPart, TextDelta
 
 
-def chunk(content: str, noise: str | None = None, **members: Any) -> dict[str, Any]:
+def chunk(content: str, padding: str | None = None, **members: Any) -> dict[str, Any]:
     choice = {"index": 0, "delta": {"content": content}, "logprobs": None, "finish_reason": None}
-    padding = {} if noise is None else {"obfuscation": noise}
+    padding = {} if padding is None else {"obfuscation": padding}
     return {"id": "c-1", "choices": [choice], "usage": None, **members, **padding}
 
 
@@ -22,22 +22,22 @@ def encoded(value: dict[str, Any], compact: bool = True) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":") if compact else None).encode()
 
 
-def taught(value: dict[str, Any], compact: bool = True) -> Template:
-    template = Template()
+def taught(value: dict[str, Any], compact: bool = True) -> DeltaFastPath:
+    fast_path = DeltaFastPath()
     data = encoded(value, compact)
-    template.learn(data, decode(data))
-    return template
+    fast_path.learn(data, decode(data))
+    return fast_path
 
 
 @pytest.mark.parametrize("compact", [True, False])
-@pytest.mark.parametrize("noises", [(None, None), ("abc", "defghi")])
+@pytest.mark.parametrize("paddings", [(None, None), ("abc", "defghi")])
 @pytest.mark.parametrize("text", ["word", " 안녕 👋", "a'b{}[]:,", "x\x00\t", ""])
 def test_a_chunk_that_differs_only_in_its_text_needs_no_decoder(
-    compact: bool, noises: tuple[str | None, str | None], text: str
+    compact: bool, paddings: tuple[str | None, str | None], text: str
 ):
-    template = taught(chunk("Hello", noises[0]), compact)
-    data = encoded(chunk(text, noises[1]), compact).replace(b"\\u0000", b"\0").replace(b"\\t", b"\t")
-    assert template.text_in(data) == text
+    fast_path = taught(chunk("Hello", paddings[0]), compact)
+    data = encoded(chunk(text, paddings[1]), compact).replace(b"\\u0000", b"\0").replace(b"\\t", b"\t")
+    assert fast_path.text_in(data) == text
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_chunk_that_differs_only_in_its_text_needs_no_decoder(
         encoded(chunk("a line\n")),
         encoded(chunk("word", id="c-2")),
         encoded(chunk("word", usage={"prompt_tokens": 1})),
-        encoded(chunk("word", "noise")),
+        encoded(chunk("word", "padding")),
         encoded(chunk("word")) + b" ",
         encoded(chunk("word"))[:-1],
         encoded(chunk("word")).replace(b"word", b"word\xff"),
@@ -68,9 +68,9 @@ def test_any_other_chunk_has_to_be_decoded(data: bytes):
         encoded(chunk("word", "no\\ise")),
         encoded(chunk("word", 'no"ise')),
         encoded(chunk("word")),
-        encoded(chunk("word", "noise")).replace(b'noise"', b""),
-        encoded(chunk("word", "noise")).replace(b'noise"', b'noise","error":"x"'),
-        encoded(chunk("word", "noise")).replace(b'"usage":null', b'"usage":{}'),
+        encoded(chunk("word", "padding")).replace(b'padding"', b""),
+        encoded(chunk("word", "padding")).replace(b'padding"', b'padding","error":"x"'),
+        encoded(chunk("word", "padding")).replace(b'"usage":null', b'"usage":{}'),
     ],
 )
 def test_any_other_chunk_with_padding_has_to_be_decoded_too(data: bytes):
@@ -86,48 +86,48 @@ def test_any_other_chunk_with_padding_has_to_be_decoded_too(data: bytes):
     ],
 )
 def test_what_is_no_proven_hole_is_no_template(data: bytes):
-    template = Template()
-    template.learn(data, decode(data))
-    assert template.text_in(data) is None
+    fast_path = DeltaFastPath()
+    fast_path.learn(data, decode(data))
+    assert fast_path.text_in(data) is None
 
 
 def test_noise_somewhere_else_is_no_hole():
     data = b'{"choices":[{"delta":{"content":"Hello"}}],"x":{"obfuscation":"abc"},"obfuscation":"abc"}'
-    template = Template()
-    template.learn(data, decode(data))
-    assert template.text_in(data.replace(b'"x":{"obfuscation":"abc"}', b'"x":{"obfuscation":"abd"}')) is None
+    fast_path = DeltaFastPath()
+    fast_path.learn(data, decode(data))
+    assert fast_path.text_in(data.replace(b'"x":{"obfuscation":"abc"}', b'"x":{"obfuscation":"abd"}')) is None
 
 
 def test_it_gives_up_where_nothing_lasts():
-    template = Template()
-    for number in range(MAX_LESSONS):
+    fast_path = DeltaFastPath()
+    for number in range(MAX_CANDIDATES):
         data = encoded(chunk("Hello", id=f"c-{number}"))
-        assert template.wants(data)
-        template.learn(data, decode(data))
-    assert not template.wants(encoded(chunk("Hello")))
+        assert fast_path.wants(data)
+        fast_path.learn(data, decode(data))
+    assert not fast_path.wants(encoded(chunk("Hello")))
 
 
 def each_apart(events: list[bytes]) -> list[StreamPart]:
     """What parsers say that have never seen a chunk before."""
-    return [piece for event in events for piece in Parser().feed(event)]
+    return [piece for event in events for piece in SseDecoder(think_tags=False).feed(event)]
 
 
 def in_one(events: list[bytes]) -> list[StreamPart]:
-    parser = Parser()
+    parser = SseDecoder(think_tags=False)
     return [piece for event in events for piece in parser.feed(event)]
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(["a", '"', "\\", "a\\n", '","content":"'])
 MEMBERS = st.sampled_from([{}, {}, {}, {"id": "c-2"}, {"usage": {}}, {"x": {"content": "y"}}, {"x": '"content":"'}])
-NOISES = st.none() | st.none() | st.text('ab\\"', max_size=3)
+PADDINGS = st.none() | st.none() | st.text('ab\\"', max_size=3)
 EDITS = st.none() | st.none() | st.none() | st.tuples(st.integers(0, 200), st.integers(0, 3), st.binary(max_size=2))
 
 
-@given(st.lists(st.tuples(TEXTS, NOISES, MEMBERS, EDITS), max_size=12))
+@given(st.lists(st.tuples(TEXTS, PADDINGS, MEMBERS, EDITS), max_size=12))
 def test_a_parser_that_has_learnt_says_what_one_says_that_has_not(cases: list[tuple[Any, ...]]):
     events = []
-    for text, noise, members, edit in cases:
-        data = encoded(chunk(text, noise, **members))
+    for text, padding, members, edit in cases:
+        data = encoded(chunk(text, padding, **members))
         if edit is not None:
             at, length, other = edit
             data = data[:at] + other + data[at + length :]

@@ -4,16 +4,16 @@ import asyncio
 
 import pytest
 
-from chat.adapters.llm.idle_timeout import Patience
+from chat.adapters.llm.idle_timeout import IdleTimeout
 from tests.kit.clock_loop import ClockLoop, run
 
 
 class Listener:
-    """Waits for words under a `Patience`, as the client does."""
+    """Waits for words under a `IdleTimeout`, as the client does."""
 
     def __init__(self) -> None:
         self.heard = 0
-        self.patience: Patience
+        self.timeout: IdleTimeout
         self._words: asyncio.Queue[str] = asyncio.Queue()
         self.task = asyncio.ensure_future(self._listen())
 
@@ -21,11 +21,11 @@ class Listener:
         self._words.put_nowait(word)
 
     async def _listen(self) -> None:
-        async with Patience() as self.patience:
-            self.patience.expect(60)
+        async with IdleTimeout() as self.timeout:
+            self.timeout.reset(60)
             while await self._words.get() != "enough":
                 self.heard += 1
-                self.patience.expect(30)
+                self.timeout.reset(30)
 
 
 def outcome(task: asyncio.Task[None]) -> type[BaseException] | str | None:
@@ -65,7 +65,7 @@ def test_a_shorter_time_replaces_a_longer_one():
     async def main(loop: ClockLoop) -> None:
         listener = Listener()
         await loop.advance(0)
-        listener.patience.expect(1)
+        listener.timeout.reset(1)
         await loop.advance(1.1)
         assert outcome(listener.task) is TimeoutError
 
@@ -76,10 +76,10 @@ def test_while_paused_it_never_strikes():
     async def main(loop: ClockLoop) -> None:
         listener = Listener()
         await loop.advance(0)
-        listener.patience.pause()
+        listener.timeout.pause()
         await loop.advance(1e6)
         assert outcome(listener.task) == "waiting"
-        listener.patience.expect(5)
+        listener.timeout.reset(5)
         await loop.advance(4.9)
         assert outcome(listener.task) == "waiting"
         await loop.advance(0.2)
@@ -92,9 +92,9 @@ def test_a_word_at_the_last_moment_is_in_time():
     """The timer has struck already, but the task was not cancelled yet when it paused."""
 
     async def main(loop: ClockLoop) -> None:
-        async with Patience() as patience:
-            patience.expect(60)
-            loop.call_at(loop.time() + 60, patience.pause)  # runs behind the timer, which is due at the same time
+        async with IdleTimeout() as timeout:
+            timeout.reset(60)
+            loop.call_at(loop.time() + 60, timeout.pause)  # runs behind the timer, which is due at the same time
             await loop.advance(60)
             await loop.advance(1)
 
@@ -116,8 +116,8 @@ def test_a_time_limit_around_it_strikes_as_its_own():
     async def main(loop: ClockLoop) -> None:
         async def limited() -> None:
             async with asyncio.timeout(10) as outer:
-                async with Patience() as patience:
-                    patience.expect(60)
+                async with IdleTimeout() as timeout:
+                    timeout.reset(60)
                     await asyncio.Event().wait()
             assert outer.expired()
 
@@ -132,8 +132,8 @@ def test_a_time_limit_around_it_strikes_as_its_own():
 
 def test_afterwards_nothing_of_it_strikes():
     async def main(loop: ClockLoop) -> None:
-        async with Patience() as patience:
-            patience.expect(60)
+        async with IdleTimeout() as timeout:
+            timeout.reset(60)
         await loop.advance(100)
         assert asyncio.current_task() is not None
         assert not asyncio.current_task().cancelling()

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.adapters.llm.sse_decoder import MAX_EVENT_BYTES, Parser
+from chat.adapters.llm.chunks import MAX_SOURCES
+from chat.adapters.llm.sse_decoder import MAX_BARREN_BYTES, MAX_EVENT_BYTES, SseDecoder
 from chat.application.ports import Finish, ReasoningDelta, SourcesAdded, StreamPart, TextDelta
 from chat.domain.errors import FailureCode
 from chat.domain.model import Source, Usage
@@ -91,8 +92,28 @@ CASES: dict[str, tuple[str | bytes, list[StreamPart], FailureCode | None]] = {
     ),
     "text after the finish reason": (last("stop") + say("Hi"), [STOP, TextDelta("Hi")], None),
     "the finish reason twice": (say("Hi") + last("stop") + last("stop"), HI, None),
-    "a reason longer than a column": (last("r" * 65), [Finish("r" * 64)], None),
-    "a reason of its own": (last("tool_calls"), [Finish("tool_calls")], None),
+    "a reason that nobody knows": (say("Hi") + last("r" * 65), HI, None),
+    "reasons of other services": (
+        last("max_tokens") + last("SAFETY") + last("end_turn"),
+        [Finish("length"), Finish("content_filter"), STOP],
+        None,
+    ),
+    "words that stand for no reason": (
+        last("null") + last("None") + last(" ") + say("Hi") + last("stop") + last("null"), HI, None),
+    "a reason that means that it broke off": (
+        say("Hi") + last("insufficient_system_resource") + "data: [DONE]\n\n", [TextDelta("Hi")], INCOMPLETE),
+    "broken off, and whole after all": (say("Hi") + last("abort") + last("stop"), HI, None),
+    "whole, and broken off after all": (say("Hi") + last("stop") + last("cancelled"), HI, INCOMPLETE),
+    "a call of a tool": (
+        delta(content=None, tool_calls=[{"index": 0, "function": {"name": "f", "arguments": "{}"}}])
+        + last("tool_calls"),
+        [STOP],
+        INVALID,
+    ),
+    "a call of a function, by its reason alone": (last("function_call"), [STOP], INVALID),
+    "a call of a tool beside text": (
+        say("Hi") + delta(tool_calls=[{"function": {"name": "f"}}]) + last("tool_calls"), HI, None),
+    "a stop with nothing said": (last("stop"), [STOP], None),
     "neither": (say("Hi"), [TextDelta("Hi")], INCOMPLETE),
     "nothing at all": ("", [], INCOMPLETE),
     "only comments": (": hello\n\n", [], INCOMPLETE),
@@ -151,7 +172,7 @@ CASES: dict[str, tuple[str | bytes, list[StreamPart], FailureCode | None]] = {
     ),
     "members of strange types": (
         event(choices={"0": 1}) + event(choices=[None, 3, "x"]) + event(choices=[{"delta": ["x"]}])
-        + delta(content=["x"], reasoning=7, annotations="x") + event(citations=7, search_results={}, usage=[1])
+        + delta(content=True, reasoning=7, annotations="x") + event(citations=7, search_results={}, usage=[1])
         + say("Hi") + END,
         HI,
         None,
@@ -173,13 +194,88 @@ CASES: dict[str, tuple[str | bytes, list[StreamPart], FailureCode | None]] = {
         [STOP],
         None,
     ),
+    "usage in a vendor's member": (
+        event(choices=[{"delta": {}, "finish_reason": "stop"}], x_groq={"id": "r", "usage": used(5, 2)}),
+        [STOP, Usage(5, 2)],
+        None,
+    ),
+    "usage in the choice": (event(choices=[{"delta": {}, "usage": used(5, 2)}]) + END, [Usage(5, 2), STOP], None),
+    "usage under other names": (
+        event(usage={"input_tokens": 5, "output_tokens": 2}) + END, [Usage(5, 2), STOP], None),
+    "usage that is none beside usage": (
+        event(choices=[], usage=used(None, "2"), x_groq={"usage": used(5, 2)}) + END, [Usage(5, 2), STOP], None),
     # reasoning
     "reasoning_content": (delta(reasoning_content="Hm") + say("Hi") + END, [ReasoningDelta("Hm"), *HI], None),
     "reasoning": (delta(reasoning="Hm", content="") + say("Hi") + END, [ReasoningDelta("Hm"), *HI], None),
     "reasoning under both names": (
         delta(reasoning="Hm", reasoning_content="Hm") + END, [ReasoningDelta("Hm"), STOP], None),
+    "reasoning_details": (
+        delta(content="", reasoning_details=[{"type": "reasoning.text", "text": "H", "index": 0}])
+        + delta(reasoning_details=[{"type": "reasoning.summary", "summary": "m"}, {"type": "reasoning.encrypted"}])
+        + say("Hi") + END,
+        [ReasoningDelta("H"), ReasoningDelta("m"), *HI],
+        None,
+    ),
+    "reasoning under all names": (
+        delta(reasoning="Hm", reasoning_content="Hm", reasoning_details=[{"text": "Hm"}]) + say("Hi") + END,
+        [ReasoningDelta("Hm"), *HI],
+        None,
+    ),
+    "reasoning as an object": (delta(reasoning={"content": "Hm"}) + say("Hi") + END, [ReasoningDelta("Hm"), *HI], None),
+    # tags around reasoning
+    "think tags": (
+        say("<think>Hm</think>Yes <think>no</think>") + END,
+        [ReasoningDelta("Hm"), TextDelta("Yes <think>no</think>"), STOP],
+        None,
+    ),
+    "think tags in deltas": (
+        say("<thi") + say("nk>\nHm") + say("\n</think>\n\nYes") + END,
+        [ReasoningDelta("Hm"), TextDelta("Yes"), STOP],
+        None,
+    ),
+    "think tags one character at a time": (
+        "".join(map(say, "\n<thinking> a b </thinking> c")) + END,
+        [ReasoningDelta("a"), ReasoningDelta(" b"), TextDelta("c"), STOP],
+        None,
+    ),
+    "an empty thought": (say("<think>\n\n</think>\n\nHi") + END, HI, None),
+    "a thought without an end": (
+        say("<think>Hm </thi") + END, [ReasoningDelta("Hm"), ReasoningDelta(" </thi"), STOP], None),
+    "text that begins like a tag": (say("<thi") + say("s>") + END, [TextDelta("<this>"), STOP], None),
+    "text that is the beginning of a tag": (say(" <th") + END, [TextDelta(" <th"), STOP], None),
+    "a tag that is not at the beginning": (
+        say("a <think>b</think>") + END, [TextDelta("a <think>b</think>"), STOP], None),
+    # text in other shapes
+    "the older Completions": (
+        event(object="text_completion", choices=[{"index": 0, "text": "H"}])
+        + event(choices=[{"index": 0, "text": "i", "finish_reason": "stop"}]),
+        [TextDelta("H"), TextDelta("i"), STOP],
+        None,
+    ),
+    "the message so far in each chunk": (
+        event(choices=[{"index": 0, "message": {"role": "assistant", "content": "H"}, "finish_reason": None}])
+        + event(choices=[{"index": 0, "message": {"content": "H"}}])
+        + event(choices=[{"index": 0, "message": {"content": "Hi", "reasoning": "Hm"}, "finish_reason": "stop"}]),
+        [TextDelta("H"), ReasoningDelta("Hm"), TextDelta("i"), STOP],
+        None,
+    ),
+    "a message in pieces": (
+        event(choices=[{"message": {"content": "H"}}]) + event(choices=[{"message": {"content": "i"}}]) + END,
+        [TextDelta("H"), TextDelta("i"), STOP],
+        None,
+    ),
+    "the whole message beside the last delta": (
+        say("Hi") + event(choices=[{"delta": {}, "message": {"content": "Hi"}, "finish_reason": "stop"}]), HI, None),
+    "a delta that is a string": (event(choices=[{"delta": "Hi"}]) + END, HI, None),
+    "a content that is a number": (delta(content=42) + delta(content=0) + END,
+        [TextDelta("42"), TextDelta("0"), STOP], None),
+    "a content that is an object": (delta(content={"type": "text", "text": {"value": "Hi"}}) + END, HI, None),
+    "a content that is a list of strings": (delta(content=["H", "i"]) + END,
+        [TextDelta("H"), TextDelta("i"), STOP], None),
+    "a number that is too long": (
+        'data: {"created": ' + "9" * 5000 + ', "choices": [{"delta": {"content": "Hi"}}]}\n\n' + END, HI, None),
     "text in parts": (
-        delta(content=[{"type": "text", "text": "H"}, 7, {"type": "text", "text": ""}, {"type": "text", "text": "i"}])
+        delta(content=[{"type": "text", "text": "H"}, None, {"type": "text", "text": ""}, {"type": "text", "text": "i"}])
         + delta(content=[{"type": "image_url", "image_url": {"url": "https://a/"}}]) + END,
         [TextDelta("H"), TextDelta("i"), STOP],
         None,
@@ -200,6 +296,11 @@ CASES: dict[str, tuple[str | bytes, list[StreamPart], FailureCode | None]] = {
     ),
     "reasoning beside text": (delta(reasoning="Hm", content="Hi") + END, [ReasoningDelta("Hm"), *HI], None),
     # sources
+    "annotations that are flat": (
+        delta(annotations=[{"type": "url_citation", "url": "https://a/", "title": "A"}]) + END,
+        [a_source("https://a/", "A"), STOP],
+        None,
+    ),
     "annotations": (cited(("https://a/", "A")) + END, [a_source("https://a/", "A"), STOP], None),
     "annotations repeated": (
         cited(("https://a/", "A")) + cited(("https://a/", "A"), ("https://b/", None)) + END,
@@ -303,10 +404,89 @@ CASES: dict[str, tuple[str | bytes, list[StreamPart], FailureCode | None]] = {
 }  # fmt: skip
 
 
+DROPPED: dict[str, tuple[str, int]] = {
+    "nothing": (delta(role="assistant") + say("Hi") + END, 0),
+    "a line that is no JSON": ("data: {nonsense\n\n" + say("Hi") + END, 1),
+    "choices beyond the first": (
+        event(choices=[{"index": 0, "delta": {"content": "Hi"}}, {"index": 1, "delta": {"content": "no"}}])
+        + event(choices=[{"index": 1, "delta": {"content": "no"}}])
+        + event(choices=[{"index": 1, "delta": {}, "finish_reason": "stop"}]) + END,
+        2,
+    ),
+    "text in another protocol": (
+        event(type="response.output_text.delta", delta="no") + event(message={"content": "no"}) + say("Hi") + END, 2),
+    "calls of tools": (say("Hi") + delta(tool_calls=[{"function": {"arguments": "{"}}]) * 3 + END, 3),
+    "sound": (say("Hi") + delta(audio={"transcript": "no"}) + END, 1),
+    "a part that is no text": (delta(content=[{"type": "image_url", "image_url": {"url": "x"}}]) + END, 1),
+    "a content without an obvious form": (delta(content=True) + END, 1),
+    "chunks for machines": (
+        event(choices=[], prompt_filter_results=[{"content_filter_results": {"hate": {"severity": "safe"}}}])
+        + event(id="x", object="chat.completion.chunk") + event(choices=[], usage=used(1, 1))
+        + event(search_results=[{"title": "A", "url": "https://a/", "content": "x"}]) + say("Hi") + END,
+        0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DROPPED)
+def test_what_is_neither_understood_nor_passed_on_is_counted(name: str):
+    body, count = DROPPED[name]
+    decoder = SseDecoder()
+    decoder.feed(body.encode())
+    decoder.finish()
+    assert decoder.dropped == count
+
+
+def test_tags_are_text_where_they_are_not_looked_for():
+    decoder = SseDecoder(think_tags=False)
+    assert decoder.feed(say("<think>Hm</think>Yes").encode()) == [TextDelta("<think>Hm</think>Yes")]
+
+
+def test_comments_are_counted_as_signs_of_life():
+    decoder = SseDecoder()
+    decoder.feed(b": a\n\n" + say("Hi").encode() + b":\n\n")
+    assert decoder.keep_alives == 2
+
+
+FLOODS = {
+    "data lines without an end": b"data:\n",
+    "comments": b":\n",
+    "empty lines": b"\n",
+    "event names": b"event\n",
+    "lines of another protocol": b"x\n",
+    "events without a choice": b"data:{}\n\n",
+    "calls of tools": delta(tool_calls=[{"function": {"arguments": "x"}}]).encode(),
+    "other choices": event(choices=[{"index": 1, "delta": {"content": "x"}}]).encode(),
+    "deep JSON": b"data: " + b"[" * 990 + b"]" * 990 + b"\n\n",
+    "deep chunks": b'data: {"choices":[{"delta":{"content":' + b"[" * 900 + b"]" * 900 + b"}}]}\n\n",
+    "a line that does not end": b"x",
+    "a document that does not end": b"{",
+    "white space before anything": b" ",
+    "annotations that were there": cited(("https://a/", "A")).encode(),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_what_adds_nothing_is_not_read_for_ever(name: str):
+    decoder, part = SseDecoder(), FLOODS[name] * (65_536 // len(FLOODS[name]))
+    fed = 0
+    while not decoder.is_done and fed <= MAX_BARREN_BYTES + len(part):
+        decoder.feed(part)
+        fed += len(part)
+    assert decoder.failure is not None
+    assert decoder.failure.code is INVALID
+
+
+def test_sources_beyond_some_hundreds_are_left_out():
+    decoder = SseDecoder()
+    parts = [part for at in range(2 * MAX_SOURCES) for part in decoder.feed(cited((f"https://a/{at}", "A")).encode())]
+    assert len(parts) == MAX_SOURCES
+
+
 def parse(*parts: bytes) -> Outcome:
-    parser = Parser()
-    pieces = [piece for part in parts for piece in parser.feed(part)] + parser.finish()
-    return pieces, parser.failure.code if parser.failure else None
+    decoder = SseDecoder()
+    pieces = [piece for part in parts for piece in decoder.feed(part)] + decoder.finish()
+    return pieces, decoder.failure.code if decoder.failure else None
 
 
 def cut(data: bytes, *places: int) -> list[bytes]:
@@ -363,80 +543,80 @@ def test_deltas_cut_between_any_two_code_units_join_to_the_text(deltas: list[tup
 
 @given(st.lists(st.binary(max_size=40)), st.booleans())
 def test_no_bytes_make_it_raise(parts: list[bytes], is_stream: bool):
-    parser = Parser()
+    decoder = SseDecoder()
     for part in [b"data: " if is_stream else b"", *parts]:
-        parser.feed(part)
-    parser.finish()
-    assert parser.failure is not None
+        decoder.feed(part)
+    decoder.finish()
+    assert decoder.failure is not None
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 def test_an_event_is_delivered_with_the_first_byte_that_completes_it(line_end: str):
     data = say("Hi").replace("\n", line_end).encode()
-    parser = Parser()
-    received = [parser.feed(data[at : at + 1]) for at in range(len(data))]
+    decoder = SseDecoder()
+    received = [decoder.feed(data[at : at + 1]) for at in range(len(data))]
     completing = len(data) - (2 if line_end == "\r\n" else 1)
     assert [at for at, pieces in enumerate(received) if pieces] == [completing]
-    assert parser.feed(say("you").replace("\n", line_end).encode()) == [TextDelta("you")]
+    assert decoder.feed(say("you").replace("\n", line_end).encode()) == [TextDelta("you")]
 
 
 def test_a_first_half_is_held_until_the_next_text_and_no_longer():
-    parser = Parser()
-    assert parser.feed(say("a\ud83d").encode()) == [TextDelta("a")]
-    assert parser.feed(say("b").encode()) == [TextDelta("\ufffdb")]
+    decoder = SseDecoder()
+    assert decoder.feed(say("a\ud83d").encode()) == [TextDelta("a")]
+    assert decoder.feed(say("b").encode()) == [TextDelta("\ufffdb")]
 
 
 def test_it_says_when_nothing_more_matters():
-    parser = Parser()
-    parser.feed((say("Hi") + last("stop")).encode())
-    assert (parser.is_finished, parser.is_done, parser.failure) == (True, False, None)
-    parser.feed(b"data: [DONE]\n\n")
-    assert parser.is_done
-    assert parser.feed(say("more").encode()) == []
+    decoder = SseDecoder()
+    decoder.feed((say("Hi") + last("stop")).encode())
+    assert (decoder.is_finished, decoder.is_done, decoder.failure) == (True, False, None)
+    decoder.feed(b"data: [DONE]\n\n")
+    assert decoder.is_done
+    assert decoder.feed(say("more").encode()) == []
 
 
 def test_an_error_ends_it_at_once():
-    parser = Parser()
-    parser.feed(event(error={"message": "SECRET"}).encode())
-    assert parser.is_done
-    assert parser.failure is not None
-    assert parser.failure.code is ERROR
-    assert "SECRET" not in str(parser.failure)
+    decoder = SseDecoder()
+    decoder.feed(event(error={"message": "SECRET"}).encode())
+    assert decoder.is_done
+    assert decoder.failure is not None
+    assert decoder.failure.code is ERROR
+    assert "SECRET" not in str(decoder.failure)
 
 
 @pytest.mark.parametrize("start", [b"data: ", b"", b"{", b": comment"], ids=["data", "unknown", "whole", "comment"])
 def test_a_line_without_an_end_is_given_up_at_a_limit(start: bytes):
-    parser = Parser()
+    decoder = SseDecoder()
     part = b"x" * (1 << 20)
-    parser.feed(start + part)
+    decoder.feed(start + part)
     fed = 1
-    while not parser.is_done:
+    while not decoder.is_done:
         assert fed * len(part) <= MAX_EVENT_BYTES
-        parser.feed(part)
+        decoder.feed(part)
         fed += 1
-    assert parser.failure is not None
-    assert parser.failure.code is INVALID
+    assert decoder.failure is not None
+    assert decoder.failure.code is INVALID
 
 
 def test_many_lines_of_one_event_are_given_up_at_the_same_limit():
-    parser = Parser()
+    decoder = SseDecoder()
     for _ in range(MAX_EVENT_BYTES // 1000 + 1):
-        parser.feed(b"data: " + b"x" * 1000 + b"\n")
-    assert parser.failure is not None
-    assert parser.failure.code is INVALID
+        decoder.feed(b"data: " + b"x" * 1000 + b"\n")
+    assert decoder.failure is not None
+    assert decoder.failure.code is INVALID
 
 
 def test_a_long_answer_is_no_long_line():
-    parser = Parser()
+    decoder = SseDecoder()
     data = say("x" * 1000).encode() * 100
-    count = sum(len(parser.feed(data)) for _ in range(60))
-    assert (count, parser.failure) == (6000, None)
+    count = sum(len(decoder.feed(data)) for _ in range(60))
+    assert (count, decoder.failure) == (6000, None)
 
 
 def test_what_cannot_be_decoded_is_counted_and_logged_once_without_its_content(caplog: pytest.LogCaptureFixture):
-    parser = Parser()
+    decoder = SseDecoder()
     with caplog.at_level(logging.DEBUG):
-        parser.feed(b"data: {SECRET\n\nSECRET\ndata: \xffSECRET\n\ndata: 7\n\n" + (say("Hi") + END).encode())
-    assert parser.undecodable == 4
+        decoder.feed(b"data: {SECRET\n\nSECRET\ndata: \xffSECRET\n\ndata: 7\n\n" + (say("Hi") + END).encode())
+    assert decoder.undecodable == 4
     assert len(caplog.records) == 1
     assert "SECRET" not in caplog.text
