@@ -56,6 +56,11 @@ EVENTS: dict[str, Schema] = {
     },
 }
 EVENTS["DoneEvent"]["properties"]["saved"] = {"const": False, "description": "only where the end could not be stored"}
+EVENTS["DoneEvent"]["properties"]["dropped"] = {
+    **record(events=_COUNT),
+    "description": "only where events of the AI held something that could be neither understood nor passed on; readers "
+    "that come after the end are not told",
+}
 
 NAMES = {
     "start": "StartEvent",

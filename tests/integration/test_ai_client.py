@@ -2,9 +2,11 @@
 
 import asyncio
 import email.utils
+import gzip
 import logging
 import socket
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
@@ -115,6 +117,10 @@ async def test_each_read_from_the_network_is_one_batch_delivered_at_once(
             assert await waiting == expected
 
 
+def encoded_as(coding: str, *parts: bytes) -> Script:
+    return body(*parts, headers={"content-type": "text/event-stream", "content-encoding": coding})
+
+
 BODIES: dict[str, Script] = {
     "chunked": body(text("Hello"), text(" world"), finish(), DONE),
     "until the connection ends": body(text("Hello"), text(" world"), finish(), DONE, framing="close"),
@@ -134,6 +140,18 @@ BODIES: dict[str, Script] = {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nTrailer: x\r\n\r\n",
         b"%x;name=value\r\n" % len(text(HELLO) + finish()) + text(HELLO) + finish() + b"\r\n0\r\nx: y\r\n\r\n",
     ),
+    "with chunk sizes followed by spaces": ai_server.exactly(
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"%x  \r\n" % len(text("Hello")) + text("Hello") + b"\r\n",
+        b"%x   \r\n" % len(text(" world") + finish()) + text(" world") + finish() + b"\r\n0\r\n\r\n",
+    ),
+    "compressed in several members": encoded_as(
+        "gzip", *map(gzip.compress, (text("Hello")[:7], text("Hello")[7:], text(" world") + finish()))
+    ),
+    "compressed and padded": encoded_as("gzip", gzip.compress(text(HELLO) + finish()) + bytes(100)),
+    "compressed as deflate": encoded_as("deflate", zlib.compress(text(HELLO) + finish())),
+    "compressed as deflate without a header": encoded_as("deflate", zlib.compress(text(HELLO) + finish(), wbits=-15)),
+    "encoded as it is": encoded_as("identity", text(HELLO) + finish()),
     "of HTTP/1.0": ai_server.exactly(b"HTTP/1.0 200 OK\r\n\r\n", text(HELLO) + finish()),
     "with a head byte by byte": ai_server.exactly(
         *(bytes([byte]) for byte in b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"),
@@ -148,6 +166,15 @@ async def test_a_body_is_read_however_it_is_framed(server: AIServer, transport: 
     async with asking(server.url, transport) as asked:
         assert await asked.text() == HELLO
     assert len(server.calls) == 1
+
+
+async def test_a_chunk_extension_may_follow_white_space(server: AIServer):
+    """RFC 9112, section 7.1.1; httpx's own transport does not allow it."""
+    data = text(HELLO) + finish()
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    server.script(ai_server.exactly(head, b"%x ;x=1\r\n" % len(data) + data + b"\r\n0\r\n\r\n"))
+    async with asking(server.url) as asked:
+        assert await asked.text() == HELLO
 
 
 async def test_a_whole_json_answer_is_one_delta(server: AIServer, transport: httpx.AsyncBaseTransport):
@@ -200,6 +227,13 @@ FAILURES: dict[str, tuple[Script, str, FailureCode]] = {
     "nonsense": (body(b"data: SECRET\n\n" + DONE), "", FailureCode.AI_INVALID),
     "a body that is not compressed as it says": (
         body(b"SECRET", headers={"content-encoding": "gzip"}),
+        "",
+        FailureCode.AI_INVALID,
+    ),
+    "a body compressed as nobody asked": (encoded_as("br", text("Hello")), "", FailureCode.AI_INVALID),
+    "a body compressed twice": (encoded_as("gzip, gzip", text("Hello")), "", FailureCode.AI_INVALID),
+    "a compressed body that is cut": (
+        encoded_as("gzip", gzip.compress(text("Hello") + finish())[:20]),
         "",
         FailureCode.AI_INVALID,
     ),

@@ -15,7 +15,8 @@ class ScriptedAI:
 
     model = "scripted"
 
-    def __init__(self, *script: StreamPart | Exception | asyncio.Event | str) -> None:
+    def __init__(self, *script: StreamPart | list[StreamPart] | Exception | asyncio.Event | str) -> None:
+        """A list is one batch, as one read from the network makes it."""
         self.script = list(script) or ["Hello, ", "world", Finish("stop")]
         self.calls: list[Sequence] = []
         self.max_tokens: list[int] = []
@@ -34,6 +35,8 @@ class ScriptedAI:
                 if isinstance(step, asyncio.Event):
                     self.reached.set()
                     await step.wait()
+                elif isinstance(step, list):
+                    yield step
                 else:
                     yield [TextDelta(step) if isinstance(step, str) else step]
                     await asyncio.sleep(0)

@@ -209,9 +209,9 @@ MUTANTS = (
     Mutant(
         "AI: what has no finish reason is not completed",
         "tests/integration/test_ai_client.py::test_a_failure_has_its_code_keeps_what_came_and_is_not_sent_twice",
-        f"{CHAT}/adapters/llm/sse_decoder.py",
-        "        if self._failure is None and not self.is_finished:\n",
-        "        if False:\n",
+        f"{CHAT}/adapters/llm/chunks.py",
+        "return None if self.is_finished else FailureCode.AI_INCOMPLETE",
+        "return None",
     ),
     Mutant(
         "AI: the deadline ends a silent answer",
@@ -221,11 +221,11 @@ MUTANTS = (
         "asyncio.timeout(None) as self._scope",
     ),
     Mutant(
-        "AI: keep-alives are no sign of life",
+        "AI: keep-alives are no words",
         "tests/integration/test_ai_client.py::test_silence_ends_and_keep_alives_do_not_break_it",
         f"{CHAT}/adapters/llm/client.py",
-        "                    if pieces or parser.is_done:\n",
-        "                    if True:\n",
+        "if decoder.is_done or decoder.is_finished > was_finished or any(map(_is_sign_of_life, parts)):\n",
+        "if True:\n",
     ),
     Mutant(
         "resume: a lost log is written again from its beginning",

@@ -275,7 +275,7 @@ CASES: dict[str, tuple[str | bytes, list[StreamPart], FailureCode | None]] = {
     "a number that is too long": (
         'data: {"created": ' + "9" * 5000 + ', "choices": [{"delta": {"content": "Hi"}}]}\n\n' + END, HI, None),
     "text in parts": (
-        delta(content=[{"type": "text", "text": "H"}, None, {"type": "text", "text": ""}, {"type": "text", "text": "i"}])
+        delta(content=[{"type": "text", "text": "H"}, None, {"type": "text", "text": ""}, {"text": "i"}])
         + delta(content=[{"type": "image_url", "image_url": {"url": "https://a/"}}]) + END,
         [TextDelta("H"), TextDelta("i"), STOP],
         None,

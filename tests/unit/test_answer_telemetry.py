@@ -225,6 +225,7 @@ def everything(telemetry: LoggingTelemetry) -> None:
         telemetry.record(ActiveAnswersCounted(1))
         telemetry.record(AnswerStarted(answer, "alice@example.com", 1))
         telemetry.record(FirstDeltaSent(answer, "alice@example.com", 2))
+        answer.dropped = 1
         answer.outcome, answer.usage = SimpleNamespace(status=status, finish_reason=None, error_code=None), Usage(1, 2)
         telemetry.record(AnswerEnded(answer, "alice@example.com", 3))
     telemetry.record(CancelAnswered(new_id(), new_id(), "alice@example.com", "phone", "Cancelled", 4))

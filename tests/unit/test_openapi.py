@@ -130,6 +130,7 @@ def streams() -> list[Answer]:
         answer.append_reasoning("hm")
         answer.append_text("안녕\n하세요 😀")
         answer.add_sources([Source("a", "https://example.com")])
+        answer.dropped = 0 if code is None else 1
         status = Status.COMPLETED if code is None else Status.FAILED
         answer.end(Outcome(status, "stop" if code is None else None, code), Usage(1, 2), is_saved=code is None)
         made.append(answer)
@@ -140,7 +141,8 @@ def streams() -> list[Answer]:
 def test_the_events_that_the_code_makes_are_those_described(answer):
     for event in answer.events:
         assert conforms(named(NAMES[event.name]), json.loads(event.data)), event
-        assert set(json.loads(event.data)) | {"saved"} == fields(NAMES[event.name]) | {"saved"}
+        rare = {"saved", "dropped"}
+        assert set(json.loads(event.data)) | rare == fields(NAMES[event.name]) | rare
     assert {event.name for event in answer.events} >= set(NAMES) - {"failure"}
 
 

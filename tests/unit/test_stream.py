@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from chat.application.ports import Finish, ReasoningDelta, SourcesAdded, TextDelta
-from chat.application.run_answer import MAX_CHARACTERS
+from chat.application.ports import Dropped, Finish, ReasoningDelta, SourcesAdded, TextDelta
+from chat.application.run_answer import JOINED_FROM, MAX_CHARACTERS
 from chat.application.telemetry_events import OrphanRecovered
 from chat.domain.answer import Answer
 from chat.domain.errors import (
@@ -195,6 +195,23 @@ async def test_an_answer_that_never_ends_is_ended_while_it_can_still_be_stored(c
     client = await world.ask(await world.new_chat())
     assert (client.done["status"], client.failure["code"], client.text) == ("failed", "ai_invalid", part + "more")
     assert (await world.stored(client)).text == client.text
+
+
+async def test_a_very_long_answer_is_told_in_larger_pieces(chats):
+    batch = [TextDelta("a"), TextDelta("b"), ReasoningDelta("c"), TextDelta("d")]
+    world = World(chats, ai=ScriptedAI([TextDelta("x")] * JOINED_FROM, batch))
+    client = await world.ask(await world.new_chat())
+    assert [event.data for event in client.events[-5:-1]] == [
+        '{"delta":"x"}',
+        *map('{{"delta":"{}"}}'.format, ["ab", *"cd"]),
+    ]
+    assert client.text == "x" * JOINED_FROM + "abd"
+
+
+async def test_what_was_dropped_of_an_answer_is_told_at_its_end(chats):
+    world = World(chats, ai=ScriptedAI("Hi", Dropped(2)))
+    client = await world.ask(await world.new_chat())
+    assert client.done["dropped"] == {"events": 2}
 
 
 async def test_whatever_keeps_an_end_from_being_stored_the_client_gets_it(chats):

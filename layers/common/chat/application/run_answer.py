@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
+from itertools import groupby
+from typing import cast
 
 from chat import log_context
 from chat.application.admission import Admission
@@ -30,6 +32,8 @@ MAX_CHARACTERS = 2_000_000
 """Of text, reasoning and sources: more than any model says, and in UTF-8 less than MySQL's columns and packets take."""
 MAX_EVENTS = 150_000
 """An event costs memory for as long as the answer runs, however short it is; models say at most 128,000 tokens."""
+JOINED_FROM = 20_000
+"""From so many events on, what comes in one read from the network is one delta."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +59,6 @@ class AnswerRun:
         self._messages: list[ChatMessage] = []
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
-        self._dropped = 0
         self._characters = 0
         self._deliver: Deliver = lambda events, with_ids: None
 
@@ -112,6 +115,8 @@ class AnswerRun:
     def _append(self, batch: Sequence[StreamPart]) -> None:
         """Add a batch of parts to the answer and deliver what they make."""
         is_first = not self.answer.characters
+        if len(batch) > 1 and len(self.answer.events) >= JOINED_FROM:
+            batch = _joined(batch)
         events = [event for part in batch if (event := self._event_of(part)) is not None]
         if events:
             self._deliver(events, True)
@@ -134,7 +139,7 @@ class AnswerRun:
         if isinstance(part, Finish):
             self._finish_reason = part.reason
         elif isinstance(part, Dropped):
-            self._dropped = part.events
+            self.answer.dropped = part.events
         else:
             self._usage = part
         return None
@@ -149,7 +154,7 @@ class AnswerRun:
             self._deliver([restart(stored_by_other)], True)
             self._deliver(replay(stored_by_other)[1:], False)
         else:
-            last = answer.end(outcome, usage, is_saved, self._dropped)
+            last = answer.end(outcome, usage, is_saved)
             # Begun together, they share a round trip.
             await asyncio.gather(self._lease.release(), self._admission.release(self._tokens_used()))
             self._deliver(last, True)
@@ -183,3 +188,14 @@ class AnswerRun:
 
     def _milliseconds(self) -> float:
         return (asyncio.get_running_loop().time() - self._deadline.began) * 1000
+
+
+def _joined(batch: Sequence[StreamPart]) -> list[StreamPart]:
+    """Return the batch with texts that follow each other, and reasoning likewise, in one part each."""
+    joined: list[StreamPart] = []
+    for kind, parts in groupby(batch, type):
+        if issubclass(kind, TextDelta | ReasoningDelta):
+            joined.append(kind("".join(part.text for part in cast(Iterator[TextDelta | ReasoningDelta], parts))))
+        else:
+            joined.extend(parts)
+    return joined

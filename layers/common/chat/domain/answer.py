@@ -89,6 +89,8 @@ class Answer:
         self.outcome: Outcome | None = None
         self.usage: Usage | None = None
         self.characters = 0
+        self.dropped = 0
+        """How many events of the AI could be neither understood nor passed on."""
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._state = "new"
@@ -153,11 +155,8 @@ class Answer:
         self.sources.extend(new)
         return self.events.add(EventName.SOURCES, to_json({"sources": [{"title": s.title, "url": s.url} for s in new]}))
 
-    def end(self, outcome: Outcome, usage: Usage, is_saved: bool = True, dropped: int = 0) -> list[Event]:
-        """Make the last events: `failure` where there is one, then `done`.
-
-        `dropped` is how many events of the AI could be neither understood nor passed on.
-        """
+    def end(self, outcome: Outcome, usage: Usage, is_saved: bool = True) -> list[Event]:
+        """Make the last events: `failure` where there is one, then `done`."""
         self._step("streaming", "ended")
         self.outcome, self.usage = outcome, usage
         events = []
@@ -180,8 +179,8 @@ class Answer:
         }
         if not is_saved:
             done["saved"] = False
-        if dropped:
-            done["dropped"] = {"events": dropped}
+        if self.dropped:
+            done["dropped"] = {"events": self.dropped}
         return [*events, self.events.add(EventName.DONE, to_json(done))]
 
     def _step(self, expected: str, following: str) -> None:

@@ -111,6 +111,8 @@ class LoggingTelemetry:
         if usage is not None:
             fields["usageEstimated"] = usage.estimated
             values |= {metric_names.INPUT_TOKENS: usage.input_tokens, metric_names.OUTPUT_TOKENS: usage.output_tokens}
+        if answer.dropped:
+            values[metric_names.DROPPED_EVENTS] = answer.dropped
         is_good = outcome is not None and outcome.status in (Status.COMPLETED, Status.CANCELLED)
         self._write(metric_names.ENDED, fields, values, logging.INFO if is_good else logging.WARNING)
 

@@ -38,6 +38,7 @@ TIME_TO_FIRST_DELTA = Metric("FirstDelta", "Milliseconds")
 DELTAS = Metric("Deltas", "Count")
 INPUT_TOKENS = Metric("InputTokens", "Count")
 OUTPUT_TOKENS = Metric("OutputTokens", "Count")
+DROPPED_EVENTS = Metric("DroppedEvents", "Count")
 CANCEL_LATENCY = Metric("CancelLatency", "Milliseconds")
 RATE_LIMITED = Metric("RateLimited", "Count")
 FALLBACKS = Metric("Fallback", "Count")
@@ -67,6 +68,7 @@ METRICS = (
     DELTAS,
     INPUT_TOKENS,
     OUTPUT_TOKENS,
+    DROPPED_EVENTS,
     CANCEL_LATENCY,
     RATE_LIMITED,
     FALLBACKS,
