@@ -72,7 +72,7 @@ SECRETS = 6
 ALARMS = 9
 ALARM_METRICS = 11
 """What alarms are billed by: the one on throttles adds up those of three functions."""
-METRICS = 22
+METRICS = 23
 
 
 def on_demand(prices: Prices = PRICES) -> float:
