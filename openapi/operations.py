@@ -143,7 +143,7 @@ FOLLOW: Operation = {
     "chat. An answer that has ended is replayed whole when it is named.",
     "security": USER,
     "parameters": [CHAT, SESSION, *LAST_EVENT, *WHICH],
-    "responses": {"200": STREAM, "204": NOTHING, **responses(*IDENTITY, ChatNotFound)},
+    "responses": {"200": STREAM, "204": NOTHING, **responses(*IDENTITY, ChatNotFound, RateLimited)},
 }
 
 CANCEL: Operation = {

@@ -83,7 +83,8 @@ async def test_killed_after_any_number_of_words_each_answer_holds_all_that_was_s
         await (say(*WORDS, gate=gate) if gate else say("go on"))(call)
 
     ai.default = script
-    settings = {"OPENAI_BASE_URL": ai.url, "AWS_LAMBDA_MAX_CONCURRENCY": "16", "CHAT_MAX_ACTIVE_ANSWERS_PER_USER": "0"}
+    limits = {"CHAT_MAX_ACTIVE_ANSWERS_PER_USER": "0", "CHAT_MAX_STREAMS_PER_USER": "0"}
+    settings = {"OPENAI_BASE_URL": ai.url, "AWS_LAMBDA_MAX_CONCURRENCY": "16", **limits}
     loop, context = asyncio.get_running_loop(), running(settings)
     service = await loop.run_in_executor(None, context.__enter__)
     try:

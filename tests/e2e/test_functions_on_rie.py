@@ -144,7 +144,7 @@ async def test_bad_requests_get_the_same_problem_documents(environ, tmp_path):
 async def test_sixteen_answers_run_at_once_in_one_process(environ, ai, tmp_path):
     gate = Gate()
     ai.default = say("Hello", " world", gate=gate)
-    limits = {"CHAT_MAX_ACTIVE_ANSWERS_PER_USER": "0"}
+    limits = {"CHAT_MAX_ACTIVE_ANSWERS_PER_USER": "0", "CHAT_MAX_STREAMS_PER_USER": "0"}
     async with (
         function("create_chat", AWS_CLIENT, environ, tmp_path) as creator,
         function("stream_chat", WRAPPER, {**environ, **limits}, tmp_path, concurrency=16) as streamer,

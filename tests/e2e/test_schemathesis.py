@@ -23,6 +23,7 @@ SECRET = "a secret of at least thirty-two bytes"
 FREE = {
     "CHAT_MESSAGES_PER_MINUTE": "0",
     "CHAT_MAX_ACTIVE_ANSWERS_PER_USER": "0",
+    "CHAT_MAX_STREAMS_PER_USER": "0",
     "CHAT_MAX_BODY_BYTES": "1000000",  # a message may be four times as long in escapes
 }
 JWT = {

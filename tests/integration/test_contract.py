@@ -9,11 +9,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from chat.adapters.redis import keys
 from chat.domain.model import new_id
 from chat.settings import Settings
 from chat.wiring import cancel_stream, create_chat, stream_chat
 from tests.kit import ai_server
 from tests.kit.ai_server import AIServer, Gate, say
+from tests.kit.fleet import commands
 from tests.kit.redis_servers import own_server
 from tests.kit.waiting import until
 
@@ -82,6 +84,7 @@ async def functions(ai, embedded_redis, database_url):
         "OPENAI_BASE_URL": ai.url,
         "CHAT_MAX_BODY_BYTES": "200000",
         "CHAT_MAX_ACTIVE_ANSWERS_PER_USER": "0",
+        "CHAT_MAX_STREAMS_PER_USER": "0",
         "CHAT_MESSAGES_PER_MINUTE": "0",
     }
     async with Functions(environ, ai) as functions:
@@ -554,6 +557,46 @@ async def test_limits_answer_429_with_retry_after(ai, embedded_redis, sqlite_url
         response = await functions.stream(chat_id, headers=headers)
     problem(response, 429, "rate_limited")
     assert 1 <= int(response.headers["retry-after"]) <= 60
+
+
+async def test_open_streams_are_limited_whatever_opened_them_and_cancels_and_health_are_not(ai, redis_url, sqlite_url):
+    """An owner, GETs and repeats of its message: each holds a place until its client goes."""
+    limits = {"CHAT_MAX_STREAMS_PER_USER": "4"}
+    environ = {"REDIS_URL": redis_url, "MYSQL_URL": sqlite_url, "OPENAI_BASE_URL": ai.url, **limits}
+    user, gate = {"X-User-Id": f"u-{new_id()}"}, Gate()
+    headers, body = {**user, "X-Session-Id": "phone"}, {"content": "long", "userMessageId": new_id()}
+    async with Functions(environ, ai) as functions:
+        chat_id = await functions.new_chat(user)
+        ai.script(say("long", gate=gate))
+        streams = [asyncio.create_task(functions.stream(chat_id, body, headers))]
+        await until(lambda: ai.calls)
+        streams.append(asyncio.create_task(functions.stream(chat_id, body, headers)))
+        streams += [asyncio.create_task(functions.watch(chat_id, headers)) for _ in range(2)]
+        key = keys.limit(user["X-User-Id"], "streams")
+        await until(lambda: held(redis_url, key, 4))
+        for refused in (
+            await functions.watch(chat_id, headers),
+            await functions.stream(chat_id, body, headers),
+            await functions.stream(chat_id, headers={**headers, "X-Session-Id": "tablet"}),
+        ):
+            problem(refused, 429, "rate_limited")
+            assert int(refused.headers["retry-after"]) >= 1
+        assert (await functions.ask("stream", "GET", "/health")).status_code == 200
+        other = {"X-User-Id": f"u-{new_id()}", "X-Session-Id": "phone"}
+        assert (await functions.watch(chat_id, other)).status_code == 404
+        streams[-1].cancel()  # its client goes
+        await until(lambda: held(redis_url, key, 3))
+        streams[-1] = asyncio.create_task(functions.watch(chat_id, headers))
+        await until(lambda: held(redis_url, key, 4))
+        assert (await functions.cancel(chat_id, headers)).json()["status"] == "cancelled"
+        for response in await asyncio.gather(*streams):
+            assert events(response)[-1][2]["status"] == "cancelled"
+        assert await held(redis_url, key, 0)
+        assert (await functions.watch(chat_id, headers)).status_code == 204
+
+
+async def held(redis_url: str, key: str, count: int) -> bool:
+    return await commands(redis_url, "ZCARD", key) == count
 
 
 async def test_with_redis_away_answers_go_on_and_cancels_say_503(ai, database_url):

@@ -12,7 +12,7 @@ from chat.adapters.redis.endpoints import UrlEndpoint
 from chat.adapters.redis.rate_limiter import RedisRateLimiter
 from chat.adapters.redis.servers import open_servers
 from chat.application.cancel_answer import Cancelled
-from chat.application.ports import AdmissionRequest
+from chat.application.ports import AdmissionRequest, StreamRequest
 from chat.domain.errors import RateLimited, StorageUnavailable
 from chat.domain.model import new_id
 from chat.settings import LimitSettings, Secret
@@ -122,15 +122,19 @@ async def test_a_shard_without_a_replica_that_dies_takes_nothing_from_the_others
 
 async def limits_hold(url: str) -> None:
     coordination = RedisCoordination(open_servers(Secret(url)), 7200)
-    limits = RedisRateLimiter(coordination.client, coordination.flush_loop, LimitSettings(1, 0, 0))
+    limits = RedisRateLimiter(coordination.client, coordination.flush_loop, LimitSettings(1, 0, 0, 1))
     user = new_id()
     first, second = AdmissionRequest(user, "a", "1"), AdmissionRequest(user, "b", "1")
     await limits.acquire(first, 0)
     with pytest.raises(RateLimited):
         await limits.acquire(second, 0)
     await limits.release(first, 0, True)
+    with pytest.raises(RateLimited):
+        await limits.open_stream(StreamRequest(user, "watcher"))
+    await limits.close_stream(StreamRequest(user, first.name))
     await limits.acquire(second, 0)
     await limits.release(second, 0, True)
+    await limits.close_stream(StreamRequest(user, second.name))
     await coordination.close()
 
 

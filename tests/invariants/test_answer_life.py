@@ -217,7 +217,7 @@ class Service(Process):
         self.create = CreateChat(life.chats, life.clock)
         deps = AnswerDeps(life.chats, life.coordination, self.ai, telemetry, budget, life.clock)
         self.start_answer = StartAnswer(deps, life.limits, recover)
-        self.follow = FollowAnswer(life.chats, life.coordination, recover, telemetry)
+        self.follow = FollowAnswer(life.chats, life.coordination, recover, life.limits, telemetry)
         self.cancel = CancelAnswer(life.chats, life.coordination, recover, telemetry, life.clock)
 
     def stood_still(self, now: float) -> float:
@@ -357,8 +357,8 @@ class Life(RuleBasedStateMachine):
             known = self.known[(found.answer if isinstance(found, AnswerRun) else found).identity.message_id]
             ANSWERING.set(known.id)
             watcher = self.watcher(known, service, is_ours)
-            run = found.run if isinstance(found, AnswerRun) else service.follow.from_stored(found).run
-            task = service.start(run(watcher))
+            stream = found if isinstance(found, AnswerRun) else await service.follow.from_stored(found, USER, session)
+            task = service.start(stream.run(watcher))
             known.task = task if is_ours else known.task
             return "started" if is_ours else "followed"
 

@@ -51,7 +51,7 @@ async def never() -> dict:
 
 async def respond(generation, client: Leaver) -> None:
     """Respond as the route does."""
-    response = EventStreamResponse(generation.run, generation.answer.identity.message_id, 15, must_finish=True)
+    response = EventStreamResponse(generation, generation.answer.identity.message_id, 15, must_finish=True)
     await response({"type": "http"}, never, client.send)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from chat.application.ports import AdmissionRequest, LogPage, OwnerStatus
+from chat.application.ports import AdmissionRequest, LogPage, OwnerStatus, StreamRequest
 from chat.application.telemetry_events import ActiveAnswersCounted, FallbackTaken, TelemetryEvent
 from chat.domain.answer import Answer
 from chat.domain.errors import StorageUnavailable
@@ -108,16 +108,24 @@ class NoRateLimiter:
     def __init__(self) -> None:
         self.places: dict[AdmissionRequest, int] = {}
         self.spent: dict[AdmissionRequest, int] = {}
+        self.streams: set[StreamRequest] = set()
         self.counted: list[str] = []
         """The messages of those that have been given back and count all the same."""
 
     async def acquire(self, attempt: AdmissionRequest, tokens: int) -> None:
         self.places[attempt] = tokens
+        self.streams.add(StreamRequest(attempt.user_id, attempt.name))
 
     async def release(self, attempt: AdmissionRequest, tokens: int, has_started: bool) -> None:
         if self.places.pop(attempt, None) is not None:
             self.spent[attempt] = tokens
             self.counted += [attempt.message] * has_started
+
+    async def open_stream(self, stream: StreamRequest) -> None:
+        self.streams.add(stream)
+
+    async def close_stream(self, stream: StreamRequest) -> None:
+        self.streams.discard(stream)
 
 
 class RecordingTelemetry:

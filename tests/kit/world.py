@@ -117,7 +117,7 @@ class World:
         deps = AnswerDeps(self.chats, self.coordination, self.ai, self.telemetry, budget, self.clock)
         self.start = StartAnswer(deps, self.limits, self.recover)
         self.follow = FollowAnswer(
-            self.chats, self.coordination, self.recover, self.telemetry, silence_seconds, away_seconds
+            self.chats, self.coordination, self.recover, self.limits, self.telemetry, silence_seconds, away_seconds
         )
         self.cancel_answer = CancelAnswer(
             self.chats, self.coordination, self.recover, self.telemetry, self.clock, wait_seconds
@@ -135,8 +135,11 @@ class World:
         """Send a message and receive the whole answer, as the POST's client does."""
         client = Client()
         found = await self.send(chat_id, content, **more)
-        run = found.run if isinstance(found, AnswerRun) else self.follow.from_stored(found).run
-        await run(client)
+        stream = found if isinstance(found, AnswerRun) else await self.follow.from_stored(found, self.user, "phone")
+        try:
+            await stream.run(client)
+        finally:
+            await stream.close()
         return client
 
     async def begin(self, chat_id: str, content: str = "hello", **more) -> tuple[Client, asyncio.Task]:

@@ -24,6 +24,7 @@ from tests.soak.gauges import MAX_GROWTH, SLACK, Gauges, busy
 from tests.soak.rows import Rows
 from tests.soak.streams import Clients, Tally
 
+LIMITS = ("CHAT_MESSAGES_PER_MINUTE", "CHAT_MAX_ACTIVE_ANSWERS_PER_USER", "CHAT_MAX_STREAMS_PER_USER")
 LINE_SECONDS = 10.0
 MEMORY_JUDGED_FROM_SECONDS = 170
 """In shorter runs a process is still filling its pools and caches."""
@@ -75,7 +76,7 @@ async def _stores(stack: AsyncExitStack, wanted: Wanted) -> tuple[dict[str, Prox
         overrides["MYSQL_URL"] = proxies["mysql"].url
     # Two processes carry the streams and a third their watchers; the limits are not what is tried here.
     overrides["AWS_LAMBDA_MAX_CONCURRENCY"] = str(max(wanted.streams // 2, 4))
-    overrides |= {"CHAT_MESSAGES_PER_MINUTE": "0", "CHAT_MAX_ACTIVE_ANSWERS_PER_USER": "0"}
+    overrides |= dict.fromkeys(LIMITS, "0")
     return proxies, rows_url, overrides
 
 

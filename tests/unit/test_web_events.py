@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from chat.domain.events import Event
 from chat.http.event_stream import EventStreamResponse
 from tests.kit.waiting import until
@@ -28,15 +30,51 @@ class Server:
         return True
 
 
-async def answer(server: Server, scope: dict, steps: asyncio.Queue) -> None:
-    async def run(deliver) -> None:
-        while (event := await steps.get()) is not None:
+class Steps:
+    """A stream of the events in a queue, until there is a None."""
+
+    def __init__(self, queue: asyncio.Queue) -> None:
+        self.queue, self.closed = queue, 0
+
+    async def run(self, deliver) -> None:
+        while (event := await self.queue.get()) is not None:
             deliver([event], True)
 
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def answer(server: Server, scope: dict, steps: asyncio.Queue) -> None:
+    stream = Steps(steps)
+    await respond(stream, server.send, must_finish=True, **scope)
+    assert stream.closed == 1
+
+
+async def respond(stream: Steps, send, must_finish: bool, **scope) -> None:
     async def receive():
         await asyncio.Event().wait()
 
-    await EventStreamResponse(run, "m", 60, must_finish=True)({"type": "http", **scope}, receive, server.send)
+    await EventStreamResponse(stream, "m", 60, must_finish)({"type": "http", **scope}, receive, send)
+
+
+@pytest.mark.parametrize("must_finish", [True, False])
+async def test_a_stream_is_closed_when_its_client_has_gone(must_finish):
+    """Gone before the first byte, while it waits, and cut off by the server."""
+
+    async def gone(message) -> None:
+        raise ConnectionResetError
+
+    queue: asyncio.Queue = asyncio.Queue()
+    queue.put_nowait(None)
+    stream = Steps(queue)
+    await respond(stream, gone, must_finish)
+    assert stream.closed == 1
+    server, stream = Server(), Steps(asyncio.Queue())
+    cut = asyncio.create_task(respond(stream, server.send, must_finish))
+    await until(lambda: server.messages, "the response has begun")
+    cut.cancel()
+    await asyncio.wait([cut])
+    assert (cut.cancelled(), stream.closed) == (True, 1)
 
 
 async def test_deltas_are_written_at_once_where_the_server_can():

@@ -71,6 +71,8 @@ class LimitSettings:
     active_answers: int
     messages_per_minute: int
     tokens_per_day: int
+    streams: int = 0
+    """Open at once, own and watched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Settings:
                 active_answers=env.whole("CHAT_MAX_ACTIVE_ANSWERS_PER_USER", 8),
                 messages_per_minute=env.whole("CHAT_MESSAGES_PER_MINUTE", 60),
                 tokens_per_day=env.whole("CHAT_TOKENS_PER_DAY", 0),
+                streams=env.whole("CHAT_MAX_STREAMS_PER_USER", 24),
             ),
             session_ttl_seconds=env.whole("CHAT_SESSION_TTL_SECONDS", 7200, least=60),
             max_body_bytes=env.whole("CHAT_MAX_BODY_BYTES", 262_144, least=1),

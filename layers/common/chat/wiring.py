@@ -155,7 +155,7 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
         on_unavailable=lambda: telemetry.record(FallbackTaken("limits_off")),
     )
     start = StartAnswer(deps, rate_limiter, resources.recover)
-    follow = FollowAnswer(chats, event_log=coordination, recover=resources.recover, telemetry=telemetry)
+    follow = FollowAnswer(chats, coordination, resources.recover, rate_limiter, telemetry)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from chat.application.admission import StreamPlace
 from chat.application.deps import Deliver
-from chat.application.ports import AnswerTelemetry, Chats, EventLog, LogPage
+from chat.application.ports import AnswerTelemetry, Chats, EventLog, LogPage, RateLimiter
 from chat.application.recover_orphans import OrphanRecovery
-from chat.application.telemetry_events import FallbackTaken
-from chat.domain.errors import StorageUnavailable
+from chat.application.telemetry_events import FallbackTaken, LimitReached
+from chat.domain.errors import RateLimited, StorageUnavailable
 from chat.domain.events import EventName
 from chat.domain.model import StoredAnswer
 from chat.domain.replay import growth, join, last_events, replay, restart
@@ -40,24 +41,40 @@ class FollowAnswer:
     chats: Chats
     event_log: EventLog
     recover: OrphanRecovery
+    rate_limiter: RateLimiter
     telemetry: AnswerTelemetry
     silence_seconds: float = SILENCE_SECONDS
     away_seconds: float = AWAY_SECONDS
 
     async def __call__(self, chat_id: str, user_id: str, session_id: str, wanted: FollowRequest) -> Following | None:
-        """Return what to follow; None when there is nothing.
+        """Return what to follow, to be closed in the end; None when there is nothing.
 
         Raises:
             ChatNotFound: unknown, or someone else's.
+            RateLimited: the user has too many open streams.
             StorageUnavailable: MySQL is away.
         """
         await self.chats.require(chat_id, user_id)
         stored = await self._find(chat_id, session_id, wanted)
-        return None if stored is None else self.from_stored(await self.recover(stored), wanted.after)
+        if stored is None:
+            return None
+        return await self.from_stored(await self.recover(stored), user_id, session_id, wanted.after)
 
-    def from_stored(self, stored: StoredAnswer, after: int | None = None) -> Following:
-        """Follow an answer that is already at hand."""
-        return Following(self, stored, after)
+    async def from_stored(
+        self, stored: StoredAnswer, user_id: str, session_id: str, after: int | None = None
+    ) -> Following:
+        """Follow an answer that is already at hand; to be closed in the end.
+
+        Raises:
+            RateLimited: the user has too many open streams.
+        """
+        place = StreamPlace(self.rate_limiter, user_id)
+        try:
+            await place.open()
+        except RateLimited as error:
+            self.telemetry.record(LimitReached(stored.identity.chat_id, user_id, session_id, error.limit))
+            raise
+        return Following(self, stored, after, place)
 
     async def _find(self, chat_id: str, session_id: str, wanted: FollowRequest) -> StoredAnswer | None:
         if wanted.has_all:
@@ -71,10 +88,11 @@ class FollowAnswer:
 
 
 class Following:
-    """One watcher of one answer."""
+    """One watcher of one answer, who holds a place among the user's streams until it is closed."""
 
-    def __init__(self, deps: FollowAnswer, stored: StoredAnswer, after: int | None) -> None:
+    def __init__(self, deps: FollowAnswer, stored: StoredAnswer, after: int | None, place: StreamPlace) -> None:
         self._deps = deps
+        self._place = place
         self._stored = stored
         self._is_resumed = after is not None
         self._position = after or 0
@@ -84,6 +102,10 @@ class Following:
     def message_id(self) -> str:
         """The answer's id."""
         return self._stored.identity.message_id
+
+    async def close(self) -> None:
+        """Give the place back: the client has got everything, or has gone."""
+        await self._place.close()
 
     async def run(self, deliver: Deliver) -> None:
         """Deliver from the wanted place to the end; returns after `done` was delivered."""

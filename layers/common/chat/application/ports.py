@@ -211,17 +211,25 @@ class AdmissionRequest(NamedTuple):
     message: str
     """Names the user's message, in all attempts alike."""
     name: str
-    """Tells this attempt from the others; without a colon."""
+    """Tells this attempt from the others; without a colon. Its open stream has the same name."""
+
+
+class StreamRequest(NamedTuple):
+    """A stream that a user wants to open without generating anything."""
+
+    user_id: str
+    name: str
+    """Tells this stream from the user's others."""
 
 
 class RateLimiter(Protocol):
-    """Limits per user. With Redis down they let everything pass."""
+    """Limits per user. With Redis down they let everything pass but streams, which each process then bounds itself."""
 
     async def acquire(self, attempt: AdmissionRequest, tokens: int) -> None:
-        """Count the message, take a slot among the active answers and reserve `tokens`.
+        """Count the message, take a slot among the active answers and a place among the streams, reserve `tokens`.
 
-        While another attempt at the same message has a slot, nothing is refused, and both count as one.
-        Repeating it changes nothing. The slot of a process that died becomes free by itself.
+        While another attempt at the same message has a slot, only the number of streams can refuse this one, and both
+        count as one message. Repeating it changes nothing. What a process held that died becomes free by itself.
 
         Raises:
             RateLimited: a limit is reached; nothing was taken.
@@ -231,8 +239,21 @@ class RateLimiter(Protocol):
     async def release(self, attempt: AdmissionRequest, tokens: int, has_started: bool) -> None:
         """Give the slot back and replace the reservation by the tokens really used; repeating it changes nothing.
 
-        Unless it `has_started` an answer, it counts no longer among the messages of this minute.
+        Unless it `has_started` an answer, it counts no longer among the messages of this minute. Its stream keeps its
+        place.
         """
+        ...
+
+    async def open_stream(self, stream: StreamRequest) -> None:
+        """Take a place among the user's open streams; repeating it changes nothing.
+
+        Raises:
+            RateLimited: there are too many; nothing was taken.
+        """
+        ...
+
+    async def close_stream(self, stream: StreamRequest) -> None:
+        """Give the place of a stream back, or of an attempt's; repeating it changes nothing."""
         ...
 
 

@@ -66,6 +66,10 @@ class AnswerRun:
         """Stop: somebody asked for it."""
         self._stop.cancel()
 
+    async def close(self) -> None:
+        """Give back the place among the user's streams: the client has got everything, or has gone."""
+        await self._admission.stream.close()
+
     async def run(self, deliver: Deliver) -> None:
         """Generate, store and deliver everything; returns when nothing of the answer runs any more."""
         identity, stop = self.answer.identity, self._stop

@@ -15,7 +15,7 @@ from chat.application.run_answer import AnswerRun
 from chat.application.stop_signal import StopSignal
 from chat.application.telemetry_events import LimitReached
 from chat.domain.answer import Answer
-from chat.domain.errors import RateLimited, StorageUnavailable, StreamInProgress
+from chat.domain.errors import STREAMS, RateLimited, StorageUnavailable, StreamInProgress
 from chat.domain.model import (
     AlreadyAnswered,
     AnswerIds,
@@ -60,7 +60,7 @@ class StartAnswer:
         deadline = self.deps.budget.deadline(asyncio.get_running_loop().time(), message.seconds_left)
         user_message_id = message.user_message_id or new_id()
         request = AdmissionRequest(
-            user_id=message.user_id, message=f"{message.chat_id}:{user_message_id}", name=secrets.token_hex(4)
+            user_id=message.user_id, message=f"{message.chat_id}:{user_message_id}", name=secrets.token_hex(8)
         )
         admission = Admission(self.rate_limiter, request)
         result: AnswerRun | StoredAnswer | None = None
@@ -74,6 +74,7 @@ class StartAnswer:
         finally:
             if not isinstance(result, AnswerRun):
                 await admission.release(0, has_started=False)
+                await admission.stream.close()
         return result
 
     async def _admit(self, admission: Admission, message: SendMessage) -> StoredAnswer | None:
@@ -81,7 +82,7 @@ class StartAnswer:
         try:
             await admission.acquire(estimate_tokens(message.content) + self.deps.budget.output_tokens)
         except RateLimited as error:
-            stored = await self._existing_answer(message)
+            stored = None if error.limit == STREAMS else await self._existing_answer(message)
             if stored is None:
                 refused = LimitReached(message.chat_id, message.user_id, message.session_id, error.limit)
                 self.deps.telemetry.record(refused)

@@ -59,6 +59,10 @@ class IdempotencyConflict(ChatError):
     code = "idempotency_conflict"
 
 
+STREAMS = "streams"
+"""The limit that also keeps a message from the answer that it already has: whoever reads that holds a place too."""
+
+
 class RateLimited(ChatError):
     """One of this service's limits is reached."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -13,27 +14,48 @@ from chat.application.deps import Deliver
 from chat.http.sse import HEADERS
 from chat.http.sse_writer import SseWriter
 
-Run = Callable[[Deliver], Awaitable[None]]
+
+class Stream(Protocol):
+    """What delivers an answer's events, and holds something as long as the response lasts."""
+
+    async def run(self, deliver: Deliver) -> None:
+        """Deliver everything."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what is held; called exactly once, whether or not it has run."""
+        ...
 
 
 class EventStreamResponse(Response):
-    """Runs `run` and streams what it delivers; ends when both the work and the client are done.
+    """Runs `stream` and sends what it delivers; ends when both the work and the client are done.
 
     Work that `must_finish` goes on when the client has gone, and the response waits for it: nothing outlives it. Other
     work is stopped then, and also after `seconds`, when a client that comes back can go on where it was.
     """
 
     def __init__(
-        self, run: Run, message_id: str, heartbeat_seconds: float, must_finish: bool, seconds: float | None = None
+        self,
+        stream: Stream,
+        message_id: str,
+        heartbeat_seconds: float,
+        must_finish: bool,
+        seconds: float | None = None,
     ) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
-        self._run = run
+        self._stream = stream
         self._writer = SseWriter(message_id, heartbeat_seconds)
         self._must_finish = must_finish
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._respond(scope, send)
+        finally:
+            await self._stream.close()
+
+    async def _respond(self, scope: Scope, send: Send) -> None:
         work = asyncio.create_task(self._work())
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -59,7 +81,7 @@ class EventStreamResponse(Response):
     async def _work(self) -> None:
         try:
             async with asyncio.timeout(self._seconds) as scope:
-                await self._run(self._writer.enqueue)
+                await self._stream.run(self._writer.enqueue)
         except TimeoutError:
             if not scope.expired():
                 raise

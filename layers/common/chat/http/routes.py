@@ -122,7 +122,7 @@ def stream_routes(deps: HttpDeps, stream: StartAnswer, follow: FollowAnswer) -> 
         )
         found = await stream(message)
         if isinstance(found, StoredAnswer):
-            return watch(request, follow.from_stored(found))
+            return watch(request, await follow.from_stored(found, caller.user_id, caller.session_id))
         return generate(found)
 
     async def watch_or_resume(request: Request) -> Response:
@@ -139,11 +139,11 @@ def stream_routes(deps: HttpDeps, stream: StartAnswer, follow: FollowAnswer) -> 
 
     def generate(generation: AnswerRun) -> Response:
         message_id = generation.answer.identity.message_id
-        return EventStreamResponse(generation.run, message_id, settings.heartbeat_seconds, must_finish=True)
+        return EventStreamResponse(generation, message_id, settings.heartbeat_seconds, must_finish=True)
 
     def watch(request: Request, following: Following) -> Response:
         seconds = max(seconds_left(request) - FOLLOWER_MARGIN_SECONDS, FOLLOWER_MARGIN_SECONDS)
-        return EventStreamResponse(following.run, following.message_id, settings.heartbeat_seconds, False, seconds)
+        return EventStreamResponse(following, following.message_id, settings.heartbeat_seconds, False, seconds)
 
     path = "/api/chat/{chatId}/stream"
     return [_route(path, send, "POST"), _route(path, watch_or_resume, "GET")]

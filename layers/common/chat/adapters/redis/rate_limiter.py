@@ -3,85 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
 from chat.adapters.redis import keys
 from chat.adapters.redis.connection import Command, RedisUnavailable, Replies
 from chat.adapters.redis.flush_loop import FlushLoop
+from chat.adapters.redis.limit_scripts import ADMIT, OPEN_STREAM, RENEW, RESTORE, SETTLE
 from chat.adapters.redis.servers import CommandClient
-from chat.application.ports import AdmissionRequest
+from chat.application.ports import AdmissionRequest, StreamRequest
 from chat.domain.errors import RateLimited
 from chat.settings import LimitSettings
 
-ADMIT = """
-local now = tonumber(redis.call('TIME')[1])
-local message, name, seconds, tokens = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local active_limit, minute_limit, token_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 60)
-local day = math.floor(now / 86400)
-if redis.call('HGET', KEYS[3], 'day') ~= tostring(day) then redis.call('DEL', KEYS[3]) end
-local has_place, active, places = {}, {}, 0
-for _, each in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  local of = string.match(each, '^(.*):')
-  has_place[each] = true
-  if not active[of] then active[of], places = true, places + 1 end
-end
-if not active[message] then
-  if active_limit > 0 and places >= active_limit then
-    return {'active', 2}
-  end
-  if minute_limit > 0 then
-    local seen, count = {}, 0
-    for _, each in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-      local of = string.match(each, '^(.*):')
-      if not (has_place[each] and seen[of]) then count = count + 1 end
-      if has_place[each] then seen[of] = true end
-    end
-    if count >= minute_limit then
-      local oldest = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-      return {'minute', tonumber(oldest[2]) + 60 - now}
-    end
-  end
-  if token_limit > 0 and tonumber(redis.call('HGET', KEYS[3], 'total') or '0') >= token_limit then
-    return {'tokens', (day + 1) * 86400 - now}
-  end
-end
-if minute_limit > 0 then
-  redis.call('ZADD', KEYS[2], 'NX', now, name)
-  redis.call('EXPIRE', KEYS[2], 120)
-end
-if token_limit > 0 and not redis.call('HGET', KEYS[3], 'for:' .. name) then
-  redis.call('HSET', KEYS[3], 'day', day, 'for:' .. name, tokens)
-  redis.call('HINCRBY', KEYS[3], 'total', tokens)
-  redis.call('EXPIRE', KEYS[3], 172800)
-end
-redis.call('ZADD', KEYS[1], now + seconds, name)
-redis.call('EXPIRE', KEYS[1], 7200)
-return {'', 0}
-"""
-
-SETTLE = """
-redis.call('ZREM', KEYS[1], ARGV[1])
-if ARGV[3] == '0' then redis.call('ZREM', KEYS[2], ARGV[1]) end
-local reserved = redis.call('HGET', KEYS[3], 'for:' .. ARGV[1])
-if reserved then
-  redis.call('HDEL', KEYS[3], 'for:' .. ARGV[1])
-  redis.call('HINCRBY', KEYS[3], 'total', tonumber(ARGV[2]) - tonumber(reserved))
-end
-return 1
-"""
-
-PROLONG = """
-return redis.call('ZADD', KEYS[1], 'XX', tonumber(redis.call('TIME')[1]) + tonumber(ARGV[2]), ARGV[1])
-"""
-
 PLACE_SECONDS = 30.0
 """How long a place is kept for a process that is heard of no more."""
+RETRY_SECONDS = 5
+"""When to come back for the place of a stream."""
 MAX_OWED = 1000
 OWED_AT_ONCE = 50
 """How much of what is owed goes with one request once Redis has refused some."""
@@ -90,15 +31,25 @@ REASONS = {
     "active": "Too many answers are being generated for you at once: wait for one, or cancel one.",
     "minute": "Too many messages within a minute.",
     "tokens": "The number of tokens for today is used up.",
+    "streams": "Too many streams are open for you at once: close one, or wait for one to end.",
 }
 
 
-class RedisRateLimiter:
-    """Counts attempts; those at one message take one place together.
+class Place(NamedTuple):
+    """A member of one of the sorted sets in which places are kept, each until it expires."""
 
-    The scripts read the server's clock, so that processes need not agree on the time. With Redis down, or out of
-    memory, everything passes, and `on_unavailable` hears of it. What could not be released then goes with the next
-    request; should there be none, the slot is free when it is no longer renewed, the reservation with the day.
+    key: str
+    member: str
+    is_stream: bool = False
+
+
+class RedisRateLimiter:
+    """Counts attempts, those at one message as one, and open streams, each for itself.
+
+    With Redis down, or out of memory, answers and messages pass, and `on_unavailable` hears of it; open streams are
+    then counted in this process alone. What could not be released then goes with the next request; should there be
+    none, the place is free when it is no longer renewed, the reservation with the day. A place that Redis has lost, or
+    never heard of, is taken again when places are renewed.
     """
 
     def __init__(
@@ -113,72 +64,148 @@ class RedisRateLimiter:
         self._settings = settings
         self._on_unavailable = on_unavailable
         self._place_seconds = place_seconds
-        self._is_on = bool(settings.active_answers or settings.messages_per_minute or settings.tokens_per_day)
-        self._prolong_at: dict[AdmissionRequest, float] = {}
-        """When the places that are held are to be prolonged, in the event loop's seconds."""
+        self._is_on = bool(
+            settings.active_answers or settings.messages_per_minute or settings.tokens_per_day or settings.streams
+        )
+        self._places: dict[Place, bool] = {}
+        """Those that are held, and whether Redis may know of them: if not, nothing is owed for them."""
+        self._streams: Counter[str] = Counter()
+        """How many streams each user, by the key of their places, has open in this process."""
+        self._renew_at = 0.0
+        """In the event loop's seconds."""
+        self._renewing: list[list[Place]] = []
+        self._lost: list[Place] = []
         self._owed: deque[Command] = deque(maxlen=MAX_OWED)
         self._is_refused = False
 
     async def acquire(self, attempt: AdmissionRequest, tokens: int) -> None:
         if not self._is_on:
             return
-        if self._client.is_unavailable:  # nothing is asked, so nothing is owed
-            self._on_unavailable()
-            return
-        limits = self._settings
+        limits, slot, stream = self._settings, _slot(attempt), _stream(attempt)
         command: Command = (
             "EVAL",
             ADMIT,
-            3,
-            *_keys(attempt),
+            4,
+            *_counters(attempt),
+            stream.key,
             attempt.message,
-            _name(attempt),
+            slot.member,
             self._place_seconds,
             tokens,
             limits.active_answers,
             limits.messages_per_minute,
             limits.tokens_per_day,
+            stream.member,
+            limits.streams,
         )
-        self._hold(attempt, asyncio.get_running_loop().time())
+        await self._take(command, [slot, stream] if limits.streams else [slot])
+
+    async def release(self, attempt: AdmissionRequest, tokens: int, has_started: bool) -> None:
+        slot = _slot(attempt)
+        if slot not in self._places:
+            return
+        if self._drop(slot):
+            self._owed.append(("EVAL", SETTLE, 3, *_counters(attempt), slot.member, tokens, int(has_started)))
+        await self._pay()
+
+    async def open_stream(self, stream: StreamRequest) -> None:
+        limit = self._settings.streams
+        if limit:
+            place = _stream(stream)
+            await self._take(("EVAL", OPEN_STREAM, 1, place.key, place.member, self._place_seconds, limit), [place])
+
+    async def close_stream(self, stream: StreamRequest) -> None:
+        place = _stream(stream)
+        if place not in self._places:
+            return
+        if self._drop(place):
+            self._owed.append(("ZREM", place.key, place.member))
+        await self._pay()
+
+    def pending_commands(self, now: float) -> Sequence[Command]:
+        """Return what renews all places, a few times within their life, and what restores those that were lost."""
+        restored = [place for place in self._lost if place in self._places]
+        self._lost, self._renewing = [], []
+        if now >= self._renew_at:
+            self._renew_at = now + self._place_seconds / 3
+            of_key: dict[str, list[Place]] = defaultdict(list)
+            for place in self._places:
+                of_key[place.key].append(place)
+            self._renewing = list(of_key.values())
+        return [
+            *[_renew(RENEW, places, self._place_seconds) for places in self._renewing],
+            *[_renew(RESTORE, [place], self._place_seconds) for place in restored],
+        ]
+
+    def on_replies(self, replies: Sequence[Any]) -> None:
+        """Note which places Redis has lost."""
+        for places, lost in zip(self._renewing, replies, strict=False):
+            if not isinstance(lost, ResponseError):
+                self._lost += [places[at] for at in lost]
+        for place in self._lost:
+            if place in self._places:
+                self._places[place] = True
+
+    async def _take(self, command: Command, places: Sequence[Place]) -> None:
+        """Ask for `places`; hold them unless they are refused.
+
+        Raises:
+            RateLimited: a limit is reached, or Redis is away and this process has too many streams of this user.
+        """
+        if self._client.is_unavailable:  # nothing is asked, so nothing is owed
+            self._hold(places, may_be_known=False)
+            await self._pass(places)
+            return
+        self._hold(places, may_be_known=True)
         try:
             reply = (await self._run(command))[-1]
         except RedisUnavailable:
-            self._on_unavailable()
+            await self._pass(places)
             return
         if isinstance(reply, ResponseError):
-            self._on_unavailable()
+            await self._pass(places)
         elif reply[0]:
-            self._prolong_at.pop(attempt, None)
-            await self._rest()
-            limit = reply[0].decode()
-            raise RateLimited(REASONS[limit], int(reply[1]), limit)
+            await self._refuse(places, reply[0].decode(), int(reply[1]))
 
-    async def release(self, attempt: AdmissionRequest, tokens: int, has_started: bool) -> None:
-        if self._prolong_at.pop(attempt, None) is None:
-            return
-        self._owed.append(("EVAL", SETTLE, 3, *_keys(attempt), _name(attempt), tokens, int(has_started)))
-        if not self._prolong_at:
+    async def _pass(self, places: Sequence[Place]) -> None:
+        """Let pass what nobody could be asked about, but for streams that are too many in this process alone."""
+        self._on_unavailable()
+        if any(self._streams[place.key] > self._settings.streams for place in places):
+            await self._refuse(places, "streams", RETRY_SECONDS)
+
+    async def _refuse(self, places: Sequence[Place], limit: str, seconds: int) -> None:
+        for place in places:
+            self._drop(place)
+        await self._rest()
+        raise RateLimited(REASONS[limit], seconds, limit)
+
+    def _hold(self, places: Sequence[Place], may_be_known: bool) -> None:
+        if not self._places:
+            self._renew_at = asyncio.get_running_loop().time() + self._place_seconds / 3
+        for place in places:
+            if place not in self._places and place.is_stream:
+                self._streams[place.key] += 1
+            self._places[place] = may_be_known
+        self._flush_loop.join(self)
+
+    def _drop(self, place: Place) -> bool:
+        """Hold a place no longer, and tell whether Redis may know of it."""
+        may_be_known = self._places.pop(place)
+        if place.is_stream:
+            self._streams[place.key] -= 1
+            if not self._streams[place.key]:
+                del self._streams[place.key]
+        if not self._places:
             self._flush_loop.drop(self)
+        return may_be_known
+
+    async def _pay(self) -> None:
         with suppress(RedisUnavailable):
             await self._run()
         await self._rest()
 
-    def pending_commands(self, now: float) -> Sequence[Command]:
-        """Return what prolongs places."""
-        due = [attempt for attempt, at in self._prolong_at.items() if now >= at]
-        for attempt in due:
-            self._hold(attempt, now)
-        return [("EVAL", PROLONG, 1, _keys(attempt)[0], _name(attempt), self._place_seconds) for attempt in due]
-
-    def on_replies(self, replies: Sequence[object]) -> None:
-        """Nothing depends on it."""
-
-    def _hold(self, attempt: AdmissionRequest, now: float) -> None:
-        self._prolong_at[attempt] = now + self._place_seconds / 3
-        self._flush_loop.join(self)
-
     async def _rest(self) -> None:
-        if not self._prolong_at:
+        if not self._places:
             await self._flush_loop.leave(self)
 
     async def _run(self, *commands: Command) -> Replies:
@@ -197,10 +224,17 @@ class RedisRateLimiter:
         return replies
 
 
-def _name(attempt: AdmissionRequest) -> str:
-    return f"{attempt.message}:{attempt.name}"
+def _slot(attempt: AdmissionRequest) -> Place:
+    return Place(keys.limit(attempt.user_id, "active"), f"{attempt.message}:{attempt.name}")
 
 
-def _keys(attempt: AdmissionRequest) -> tuple[str, str, str]:
-    user_id = attempt.user_id
-    return keys.limit(user_id, "active"), keys.limit(user_id, "minute"), keys.limit(user_id, "tokens")
+def _stream(request: AdmissionRequest | StreamRequest) -> Place:
+    return Place(keys.limit(request.user_id, "streams"), request.name, is_stream=True)
+
+
+def _counters(attempt: AdmissionRequest) -> Sequence[str]:
+    return [keys.limit(attempt.user_id, what) for what in ("active", "minute", "tokens")]
+
+
+def _renew(script: str, places: Sequence[Place], seconds: float) -> Command:
+    return ("EVAL", script, 1, places[0].key, seconds, *[place.member for place in places])
