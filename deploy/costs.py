@@ -27,6 +27,8 @@ class Prices:
     nat_hour: float
     address_hour: float
     aurora_unit_hour: float
+    proxy_unit_hour: float
+    proxy_least_units: int
     valkey_gb_hour: float
     valkey_least_gb: float
     secret_month: float
@@ -48,6 +50,8 @@ PRICES = Prices(
     nat_hour=0.045,
     address_hour=0.005,
     aurora_unit_hour=0.12,
+    proxy_unit_hour=0.015,
+    proxy_least_units=8,
     valkey_gb_hour=0.084,
     valkey_least_gb=0.1,
     secret_month=0.40,
@@ -59,8 +63,8 @@ PRICES = Prices(
 
 Source: https://aws.amazon.com/lambda/pricing/ (also Managed Instances' fee), https://aws.amazon.com/ec2/pricing/on-demand/,
 https://aws.amazon.com/vpc/pricing/ (NAT gateway, public address), https://aws.amazon.com/rds/aurora/pricing/,
-https://aws.amazon.com/elasticache/pricing/, https://aws.amazon.com/secrets-manager/pricing/ and
-https://aws.amazon.com/cloudwatch/pricing/.
+https://aws.amazon.com/rds/proxy/pricing/, https://aws.amazon.com/elasticache/pricing/,
+https://aws.amazon.com/secrets-manager/pricing/ and https://aws.amazon.com/cloudwatch/pricing/.
 """
 
 ANSWERS = 1000
@@ -68,9 +72,9 @@ ANSWER_SECONDS = 30
 STREAM_GB = 0.5
 LEAST_INSTANCES = 3
 """A capacity provider starts three, one in each zone, and keeps them."""
-SECRETS = 6
-ALARMS = 9
-ALARM_METRICS = 11
+SECRETS = 8
+ALARMS = 10
+ALARM_METRICS = 12
 """What alarms are billed by: the one on throttles adds up those of three functions."""
 METRICS = 23
 
@@ -112,6 +116,9 @@ def at_rest(prices: Prices = PRICES) -> dict[str, float]:
         "NAT gateway with its address": (prices.nat_hour + prices.address_hour) * HOURS_A_MONTH,
         "Aurora at 0.5 units (`DatabaseMinCapacity`)": 0.5 * prices.aurora_unit_hour * HOURS_A_MONTH,
         "Aurora asleep (`DatabaseMinCapacity=0`), storage only": 0.0,
+        "RDS Proxy at its least, only with `DatabaseProxy`": (
+            prices.proxy_least_units * prices.proxy_unit_hour * HOURS_A_MONTH
+        ),
         "ElastiCache Serverless at its least": prices.valkey_least_gb * prices.valkey_gb_hour * HOURS_A_MONTH,
         f"Secrets ({SECRETS})": SECRETS * prices.secret_month,
         f"Alarms ({ALARMS}, on {ALARM_METRICS} metrics)": ALARM_METRICS * prices.alarm_metric_month,

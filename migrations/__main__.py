@@ -3,6 +3,7 @@
 import os
 import sys
 
+from migrations.functions_user import UserError
 from migrations.runner import MigrationError, head, upgrade
 
 if __name__ == "__main__":
@@ -10,7 +11,7 @@ if __name__ == "__main__":
     if not url:
         sys.exit("MYSQL_URL is not set")
     try:
-        upgrade(url)
-    except MigrationError as error:
+        upgrade(url, functions_url=os.environ.get("FUNCTIONS_MYSQL_URL"))
+    except (MigrationError, UserError) as error:
         sys.exit(f"migrations: {error}")
     print(f"The schema is at {head()}.")

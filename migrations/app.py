@@ -27,7 +27,7 @@ Send = Callable[[str, bytes], None]
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """Bring the database in `MYSQL_URL` to the schema of this code.
+    """Bring the database in `MYSQL_URL` to the schema of this code; make the user in `FUNCTIONS_MYSQL_URL`, if any.
 
     Raises:
         RuntimeError: invoked by hand, and it could not; the message is safe to show.
@@ -70,8 +70,9 @@ def _upgrade(request: str) -> None:
     from chat.adapters.aws.secrets import Secrets
     from migrations.runner import NewerSchema, upgrade
 
+    secrets = Secrets(os.environ)
     try:
-        upgrade(Secrets(os.environ).read("MYSQL_URL"))
+        upgrade(secrets.read("MYSQL_URL"), functions_url=secrets.read("FUNCTIONS_MYSQL_URL") or None)
     except NewerSchema:
         # A roll-back: the newer code's steps only added, so this code runs beside them. On a first deployment, or by
         # hand, it is a mistake.

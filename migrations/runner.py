@@ -11,10 +11,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, create_engine, event, make_url, text
 
-from chat.adapters.mysql.engine import engine_options, prepare_sqlite
+from chat.adapters.mysql.engine import engine_options, is_iam, prepare_sqlite
+from chat.adapters.mysql.rds_iam import RdsIam
 from chat.settings import Secret
+from migrations.functions_user import allow_rows, parse_functions_url
 
 LOCK_NAME = "aiva-chat-migrations"
 LOCK_SECONDS = 60
@@ -30,21 +32,27 @@ class NewerSchema(MigrationError):
     """The database has steps that this code does not know."""
 
 
-def upgrade(mysql_url: str, lock_seconds: int = LOCK_SECONDS) -> None:
-    """Apply what is missing; does nothing when nothing is.
+def upgrade(mysql_url: str, lock_seconds: int = LOCK_SECONDS, functions_url: str | None = None) -> None:
+    """Apply what is missing; does nothing when nothing is. The user in `functions_url` is made, for rows only.
 
     Raises:
         MigrationError: another process holds the lock for too long.
         NewerSchema: the schema is newer than this code, and stays as it is.
+        UserError: the functions' user cannot be made of `functions_url`.
     """
+    functions = parse_functions_url(functions_url) if functions_url else None
     target, options = engine_options(Secret(mysql_url), STEP_SECONDS)
     engine = create_engine(target, **options)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", prepare_sqlite)
+    elif is_iam(make_url(mysql_url)):
+        event.listen(engine, "do_connect", RdsIam())
     try:
         with engine.connect() as connection, _alone(connection, lock_seconds):
             _refuse_newer(connection)
             command.upgrade(_config(connection), "head")
+            if functions is not None:
+                allow_rows(connection, functions)
     finally:
         engine.dispose()
 

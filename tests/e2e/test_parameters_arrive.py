@@ -15,7 +15,7 @@ STACKS = {
     "as it comes": {"OpenAiApiKey": "sk-1"},
     "your stores": {
         **{"OpenAiApiKey": "sk-1", "RedisUrl": "rediss://:pw@cache.example:6379/0"},
-        "MysqlUrl": "mysql://u:pw@db.example/chat",
+        **{"MysqlUrl": "mysql://u:pw@db.example/chat", "MysqlAdminUrl": "mysql://a:pw@db.example/chat"},
     },
     "tokens": {
         **{"OpenAiApiKey": "secretsmanager:ai", "UrlAuth": "NONE", "ChatAuth": "jwt", "JwtIssuer": "i"},
@@ -41,6 +41,7 @@ OTHER = {
     "AllowedOrigins": "https://another.example",
     "RedisUrl": "rediss://another.example",
     "MysqlUrl": "mysql://u:another@db.example/chat",
+    "MysqlAdminUrl": "mysql://a:another@db.example/chat",
     "DatabaseVersion": "another",
     "VpcId": "vpc-2",
     "SubnetIds": "subnet-3,subnet-4",
@@ -64,7 +65,7 @@ NOT_READ = {
     "VpcCidr": "new subnets, whose ids are read",
     **dict.fromkeys(("DatabaseMinCapacity", "DatabaseMaxCapacity", "DatabaseVersion"), "the database's own"),
     **dict.fromkeys(("DeletionProtection", "CacheMaxGigabytes"), "the stores' own"),
-    **dict.fromkeys(("Dashboard", "AlarmTopicArn"), "for people"),
+    **dict.fromkeys(("Dashboard", "AlarmTopicArn", "ConnectionsAlarm"), "for people"),
 }
 READ = sorted(set(TEMPLATE["Parameters"]) - set(NOT_READ))
 

@@ -194,12 +194,22 @@ REST: tuple[dict[str, str], ...] = (
     {"Dashboard": "false"},
 )
 
+WAYS_TO_MYSQL: tuple[dict[str, str], ...] = (
+    {"DatabaseProxy": "true"},
+    {"DatabaseLogin": "iam"},
+    {"MysqlUrl": "mysql://u:pw@db.example/chat", "MysqlAdminUrl": "mysql://admin:pw@db.example/chat"},
+    {"MysqlUrl": "ssm:/chat/mysql", "MysqlAdminUrl": "secretsmanager:chat-admin#url"},
+)
+
 
 @functools.cache
 def combinations() -> tuple[Rendered, ...]:
-    """Render every combination of choices; those of `REST`, which concern nothing else, in turn."""
+    """Render every combination of choices; those of `REST`, which concern nothing else, in turn.
+
+    Further ways to MySQL are combined with every network, on demand and on instances.
+    """
     chosen = itertools.product(*CHOICES.values())
-    return tuple(
-        Rendered(**{name: value for choice in (*choices, rest) for name, value in choice.items()})
-        for choices, rest in zip(chosen, itertools.cycle(REST), strict=False)
-    )
+    every = [(*choices, rest) for choices, rest in zip(chosen, itertools.cycle(REST), strict=False)]
+    key = CHOICES["key"][:1]
+    every += itertools.product(WAYS_TO_MYSQL, CHOICES["network"], CHOICES["instances"], key)
+    return tuple(Rendered(**{name: value for choice in choices for name, value in choice.items()}) for choices in every)

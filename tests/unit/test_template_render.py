@@ -30,7 +30,7 @@ def functions(rendered):
 def test_every_combination_renders_without_a_dangling_reference_and_breaks_no_rule():
     for rendered in combinations():
         assert rendered.broken_rules == [], rendered.parameters
-    assert len(combinations()) == math.prod(len(choices) for choices in CHOICES.values())
+    assert len(combinations()) > math.prod(len(choices) for choices in CHOICES.values())
 
 
 def test_a_reference_to_what_a_condition_left_out_is_noticed():
@@ -119,7 +119,8 @@ class TestStores:
     def test_the_urls_that_are_made_encrypt_and_verify(self):
         rendered = Rendered(**KEY)
         assert rendered.of("RedisUrlSecret")["SecretString"].startswith("rediss://chat:{{resolve:secretsmanager:")
-        assert rendered.of("MysqlUrlSecret")["SecretString"].endswith("/chat?ssl_ca=/opt/rds-ca.pem")
+        for name in ("MysqlUrlSecret", "MysqlAdminUrlSecret"):
+            assert rendered.of(name)["SecretString"].endswith("/chat?ssl_ca=/opt/rds-ca.pem")
         assert rendered.of("DatabaseSettings")["Parameters"]["require_secure_transport"] == "ON"
         assert rendered.of("Database")["StorageEncrypted"] is True
 
@@ -138,6 +139,68 @@ class TestStores:
         assert Rendered(**KEY, DatabaseMinCapacity="0").of("Database")[scaling]["SecondsUntilAutoPause"] == 3600
 
 
+class TestConnections:
+    def test_the_functions_are_another_user_than_the_one_that_migrates(self):
+        rendered = Rendered(**KEY)
+        assert rendered.of("MysqlUrlSecret")["SecretString"].startswith("mysql://chat_functions:{{resolve:")
+        assert rendered.of("MysqlAdminUrlSecret")["SecretString"].startswith("mysql://chat:{{resolve:")
+        assert rendered.of("Database")["MasterUsername"] == "chat"
+        assert rendered.environment("MigrationFunction")["FUNCTIONS_MYSQL_URL"] == "secretsmanager:<MysqlUrlSecret>"
+
+    def test_your_database_may_name_both(self):
+        one = Rendered(**KEY, MysqlUrl="ssm:/chat/mysql").environment("MigrationFunction")
+        assert (one["MYSQL_URL"], one["FUNCTIONS_MYSQL_URL"]) == ("ssm:/chat/mysql", "")
+        two = Rendered(**KEY, MysqlUrl="ssm:/chat/mysql", MysqlAdminUrl="ssm:/admin").environment("MigrationFunction")
+        assert (two["MYSQL_URL"], two["FUNCTIONS_MYSQL_URL"]) == ("ssm:/admin", "ssm:/chat/mysql")
+
+    def test_the_database_closes_what_is_idle_for_a_minute(self):
+        rendered = Rendered(**KEY)
+        assert rendered.of("DatabaseInstance")["DBParameterGroupName"] == "<DatabaseInstanceSettings>"
+        assert rendered.of("DatabaseInstanceSettings")["Parameters"] == {"wait_timeout": "60"}
+
+    def test_an_alarm_rings_before_it_takes_no_more(self):
+        alarm = Rendered(**KEY).of("DatabaseConnectionsAlarm")
+        assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/RDS", "DatabaseConnections")
+        assert alarm["Dimensions"] == [{"Name": "DBClusterIdentifier", "Value": "<Database>"}]
+        assert "DatabaseConnectionsAlarm" not in Rendered(**KEY, MysqlUrl="ssm:/chat/mysql").names
+
+    def test_a_proxy_stands_between_functions_and_database_and_migrations_go_past_it(self):
+        rendered = Rendered(**KEY, DatabaseProxy="true")
+        url = rendered.of("MysqlUrlSecret")["SecretString"]
+        assert url.endswith("@<Proxy.Endpoint>:3306/chat?ssl_ca=system")
+        assert "@<Database.Endpoint.Address>" in rendered.of("MysqlAdminUrlSecret")["SecretString"]
+        (login,) = rendered.of("Proxy")["Auth"]
+        assert login["SecretArn"] == "<DatabaseFunctionsPassword>"
+        assert rendered.of("Proxy")["RequireTLS"] is True
+        assert rendered.of("FunctionToProxy")["DestinationSecurityGroupId"] == "<ProxySecurityGroup.GroupId>"
+        assert rendered.of("DatabaseFromProxy")["SourceSecurityGroupId"] == "<ProxySecurityGroup.GroupId>"
+
+    def test_an_iam_login_has_no_password_and_opens_one_user_of_one_database(self):
+        rendered = Rendered(**KEY, DatabaseLogin="iam")
+        url = rendered.of("MysqlUrlSecret")["SecretString"]
+        assert url.startswith("mysql://chat_functions@<Database.Endpoint.Address>")
+        assert url.endswith("?ssl_ca=/opt/rds-ca.pem&iam=true")
+        assert rendered.of("Database")["EnableIAMDatabaseAuthentication"] is True
+        assert "DatabaseFunctionsPassword" not in rendered.names
+        _, login = rendered.of("ReadStores")["PolicyDocument"]["Statement"]
+        assert login["Action"] == ["rds-db:connect"]
+        assert login["Resource"].endswith(":dbuser:<Database.DBClusterResourceId>/chat_functions")
+
+    @pytest.mark.parametrize(
+        ("change", "complaint"),
+        [
+            ({"DatabaseProxy": "true", "DatabaseMinCapacity": "0"}, "would never sleep"),
+            ({"DatabaseProxy": "true", "DatabaseLogin": "iam"}, "password of the functions"),
+            ({"DatabaseProxy": "true", "MysqlUrl": "ssm:/m"}, "for the database that is made"),
+            ({"DatabaseLogin": "iam", "MysqlUrl": "ssm:/m"}, "for the database that is made"),
+            ({"MysqlAdminUrl": "ssm:/m"}, "MysqlAdminUrl needs MysqlUrl"),
+        ],
+    )
+    def test_what_would_not_work_is_refused(self, change, complaint):
+        (found,) = Rendered(**KEY, **change).broken_rules
+        assert complaint in found
+
+
 class TestPermissions:
     def readable(self, rendered, role):
         found = []
@@ -147,7 +210,7 @@ class TestPermissions:
                     places = statement["Resource"]
                     found += places if isinstance(places, list) else [places]
         if "<ReadStores>" in rendered.of(role).get("ManagedPolicyArns", []):
-            (statement,) = rendered.of("ReadStores")["PolicyDocument"]["Statement"]
+            statement, *_ = rendered.of("ReadStores")["PolicyDocument"]["Statement"]
             found += statement["Resource"]
         return found
 
@@ -157,7 +220,20 @@ class TestPermissions:
         assert [r for r in readers if "<OpenAiKeySecret>" in self.readable(rendered, r)] == ["StreamChatRole"]
 
     def test_migrations_read_nothing_but_where_the_database_is(self):
-        assert self.readable(Rendered(**KEY), "MigrationRole") == ["<MysqlUrlSecret>"]
+        assert self.readable(Rendered(**KEY), "MigrationRole") == ["<MysqlUrlSecret>", "<MysqlAdminUrlSecret>"]
+        assert self.readable(Rendered(**KEY, MysqlUrl="ssm:/chat/mysql"), "MigrationRole") == [
+            "arn:aws:ssm:eu-west-1:111122223333:parameter/chat/mysql"
+        ]
+
+    def test_only_migrations_read_as_whom_the_schema_is_changed(self):
+        for rendered in (Rendered(**KEY), Rendered(**KEY, MysqlUrl="mysql://u@d/c", MysqlAdminUrl="mysql://a@d/c")):
+            roles = [r for r, x in rendered.resources.items() if x["Type"] == "AWS::IAM::Role"]
+            assert [r for r in roles if "<MysqlAdminUrlSecret>" in self.readable(rendered, r)] == ["MigrationRole"]
+            for name in FUNCTIONS:
+                environment = rendered.environment(name)
+                is_admin = name == "MigrationFunction"
+                assert ("<MysqlAdminUrlSecret>" in environment["MYSQL_URL"]) is is_admin
+                assert ("FUNCTIONS_MYSQL_URL" in environment) is is_admin
 
     @pytest.mark.parametrize(
         ("setting", "place"),

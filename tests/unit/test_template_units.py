@@ -8,7 +8,14 @@ from deploy.template import dump, load, parameters, with_code, without_code
 from deploy.units import UNITS, unit_named
 from tests.kit.cloudformation import TEMPLATE
 
-SHARED_ALARMS = {"FirstDeltaAlarm", "CancelLatencyAlarm", "RedisAlarm", "LostEndAlarm", "ThrottlesAlarm"}
+SHARED_ALARMS = {
+    "FirstDeltaAlarm",
+    "CancelLatencyAlarm",
+    "RedisAlarm",
+    "LostEndAlarm",
+    "ThrottlesAlarm",
+    "DatabaseConnectionsAlarm",
+}
 DIGEST = {"Settings", "Digest", "DigestLogGroup", "DigestRole"}
 SHARED = {"ReadStores", "ChatDashboard"} | SHARED_ALARMS | DIGEST
 OWN_KINDS = ("AWS::Serverless::Function", "AWS::Serverless::LayerVersion", "AWS::Logs::LogGroup", "Custom::Migration")

@@ -50,7 +50,8 @@ def open_engine(
 
     One larger, because a statement may hang on a dead connection after its caller has given up. With `?ssl_ca=PATH`
     TLS verifies certificate and host name, by PATH or by the `system`'s authorities; without it nothing is encrypted.
-    When a login is refused, `on_login_refused` may know a new URL, which is then tried once.
+    With `?iam=true` the login is IAM's. When another is refused, `on_login_refused` may know a new URL, which is then
+    tried once.
 
     Raises:
         SettingsError: the URL cannot be used; the message does not show it.
@@ -72,7 +73,11 @@ def open_engine(
         event.listen(engine, "connect", prepare_sqlite)
     else:
         _drop_idle(engine, wall_clock)
-        if on_login_refused is not None:
+        if is_iam(make_url(url.reveal())):
+            from chat.adapters.mysql.rds_iam import RdsIam
+
+            event.listen(engine, "do_connect", RdsIam())
+        elif on_login_refused is not None:
             event.listen(engine, "do_connect", Login(url, on_login_refused))
     return engine
 
@@ -98,6 +103,11 @@ def engine_options(url: Secret, answer_seconds: float = ANSWER_SECONDS) -> tuple
     return target, {"connect_args": arguments, "isolation_level": "AUTOCOMMIT", "hide_parameters": True}
 
 
+def is_iam(target: URL) -> bool:
+    """Tell whether logins are IAM's: `?iam=true`."""
+    return str(target.query.get("iam", "")).lower() == "true"
+
+
 def _mysql_arguments(target: URL, answer_seconds: float) -> tuple[URL, dict[str, Any]]:
     if target.drivername not in ("mysql", "mysql+pymysql") or not target.database:
         raise SettingsError("MYSQL_URL must be mysql://user:password@host:port/database")
@@ -118,7 +128,9 @@ def _mysql_arguments(target: URL, answer_seconds: float) -> tuple[URL, dict[str,
     elif not any(name.startswith("ssl") for name in query):
         # The driver would try TLS that verifies nothing, and load every authority of the system for each connection.
         arguments["ssl_disabled"] = True
-    return target, arguments
+    if is_iam(target) and "ssl" not in arguments:
+        raise SettingsError("MYSQL_URL: iam=true needs ssl_ca, because the login is sent as it stands")
+    return target.difference_update_query(["iam"]), arguments
 
 
 def _verifying(authority: str, certificate: Any, key: Any) -> ssl.SSLContext:
