@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Mapping
+
+from lambda_stream.testing import ErrorReport, Invocation, RuntimeApi
 
 _STAMP = re.compile(rb'"(?:content|delta)\\?":\s*\\?"([0-9a-f]{16}) ')
 _THOUGHT = re.compile(rb"([0-9a-f]{16}) ([0-9a-f]{16}) ")
@@ -50,3 +53,30 @@ class Ask:
         if not self.first.done():
             self.first.set_exception(error or RuntimeError(f"no delta came: {self.head[:300]!r}"))
             self.first.exception()  # seen, where nobody waits for it
+
+
+class Asked(Invocation):
+    """An invocation of which nothing is kept but what `Ask` notes."""
+
+    def __init__(self, event: object, ask: Ask) -> None:
+        super().__init__(event, deadline_ms=int(time.time() * 1000) + 300_000)
+        self._ask = ask
+
+    def on_chunk(self, data: bytes) -> None:
+        self._ask.take(data)
+
+    def on_complete(self, trailers: Mapping[str, str]) -> None:
+        self._ask.end()
+
+    def on_error(self, headers: Mapping[str, str], report: ErrorReport) -> None:
+        self._ask.end(RuntimeError(f"{report.error_type}: {report.message}"))
+
+    def on_broken(self) -> None:
+        self._ask.end()
+
+
+def invoke(api: RuntimeApi, event: object) -> Ask:
+    """Hand a function an invocation."""
+    ask = Ask()
+    api.submit(Asked(event, ask))
+    return ask

@@ -29,7 +29,7 @@ PACKAGES = (
     "aws_lambda_powertools",
     "mangum",
     "jwt",
-    "lambda_stream.process",
+    "lambda_stream",
     "chat.wiring",
 )
 ELSEWHERE = ("fastapi", "awslambdaric.bootstrap")

@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.ai_server import Plan
-from bench.asking import Ask
+from bench.asking import Ask, invoke
 from bench.http_client import HttpClient
 from bench.process import Child
-from bench.runtime_api import RuntimeApi, url_event
 from bench.stores import Stores
+from lambda_stream.testing import RuntimeApi, function_url_event
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "bench" / "peers"
@@ -121,9 +122,9 @@ def passthrough(module: str) -> Start:
             headers = {"x-tag": plan.tag}
 
             async def cancel() -> None:
-                api.invoke(url_event("/cancel", "", headers))
+                invoke(api, url_event("/cancel", "", headers))
 
-            return api.invoke(url_event("/", _question(plan), headers)), cancel
+            return invoke(api, url_event("/", _question(plan), headers)), cancel
 
         return Running(child, ask)
 
@@ -139,7 +140,7 @@ def node() -> Start:
         child, api = await start_function(stack, command, environ(ai, code, extra), PEERS, "node")
 
         async def ask(plan: Plan) -> tuple[Ask, Cancel]:
-            return api.invoke(url_event("/", _question(plan), {})), _never
+            return invoke(api, url_event("/", _question(plan), {})), _never
 
         return Running(child, ask)
 
@@ -155,7 +156,7 @@ def hello() -> Start:
         child, api = await start_function(stack, command, environ(ai, code, extra), PEERS, "hello")
 
         async def ask(_: Plan) -> tuple[Ask, Cancel]:
-            return api.invoke(url_event("/", "", {})), _never
+            return invoke(api, url_event("/", "", {})), _never
 
         return Running(child, ask)
 
@@ -228,14 +229,19 @@ def ours(stores: Stores) -> Start:
             path = f"/api/chat/{chat.id}"
 
             async def cancel() -> None:
-                (await canceller()).invoke(url_event(f"{path}/cancel", "", headers))
+                invoke(await canceller(), url_event(f"{path}/cancel", "", headers))
 
             body = json.dumps({"content": _content(plan)})
-            return api.invoke(url_event(f"{path}/stream", body, headers)), cancel
+            return invoke(api, url_event(f"{path}/stream", body, headers)), cancel
 
         return Running(child, ask)
 
     return start
+
+
+def url_event(path: str, body: str, headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return a POST as a Function URL event."""
+    return function_url_event("POST", path, body, {"content-type": "application/json", **headers})
 
 
 async def _never() -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 
 from chat.domain.errors import RateLimited
 from chat.domain.model import new_id
+from lambda_stream.testing import ErrorReport, Stage
+from lambda_stream.testing import Invocation as Emulated
 from local.function_url import LIMIT_BYTES, Request, to_event
 from local.invocation import Invocation, InvocationFailed, TimedOut
 from local.plan import FunctionPlan
@@ -33,7 +35,7 @@ class Function:
         self._start = start
         self._started = 0
         self._waiting: deque[Invocation] = deque()
-        self._idle: deque[asyncio.Future[Invocation]] = deque()
+        self._idle: deque[asyncio.Future[Emulated]] = deque()
 
     def start(self, count: int) -> Sequence[Environment]:
         """Start so many more processes, or as many as there may be, and return them."""
@@ -58,7 +60,7 @@ class Function:
         event = json.dumps(to_event(request, request_id, trace_id, now), ensure_ascii=False).encode()
         if len(event) > LIMIT_BYTES:
             raise TooLarge
-        invocation = Invocation(request_id, event, trace_id)
+        invocation = Invocation(request_id, event, trace_id, self.plan.arn)
         self._offer(invocation)
         return invocation
 
@@ -77,9 +79,9 @@ class Function:
             self._waiting.remove(invocation)
             invocation.fail(RateLimited("All processes of this function are busy.", retry_after_seconds=1))
 
-    def ask(self) -> asyncio.Future[Invocation]:
+    def ask(self) -> asyncio.Future[Emulated]:
         """Return what will hold the next request; cancel it to ask no more."""
-        asking: asyncio.Future[Invocation] = asyncio.get_running_loop().create_future()
+        asking: asyncio.Future[Emulated] = asyncio.get_running_loop().create_future()
         if self._waiting:
             asking.set_result(self._waiting.popleft())
             if self._waiting:
@@ -99,12 +101,12 @@ class Environment:
     def __init__(self, function: Function, kept: Kept) -> None:
         self.function = function
         self.kept = kept
-        self._asking: set[asyncio.Future[Invocation]] = set()
+        self._asking: set[asyncio.Future[Emulated]] = set()
         self._running: dict[str, tuple[Invocation, asyncio.TimerHandle]] = {}
         kept.on_death = self._died
         function.environments.append(self)
 
-    def ask(self) -> asyncio.Future[Invocation]:
+    def ask(self) -> asyncio.Future[Emulated]:
         """Ask for the next request on behalf of the process, which has thereby started up."""
         self.kept.ready.set()
         asking = self.function.ask()
@@ -112,30 +114,43 @@ class Environment:
         asking.add_done_callback(self._asking.discard)
         return asking
 
-    def take(self, invocation: Invocation) -> int:
-        """Start the clock for a request; return its deadline in milliseconds since the epoch."""
+    def give_back(self, invocation: Emulated) -> None:
+        """Take back a request that the process never received."""
+        self.function.give_back(_ours(invocation))
+
+    def take(self, invocation: Emulated) -> bool:
+        """Start the clock for a request; False when the process has ended."""
+        if not self.kept.is_running:
+            return False
+        invocation = _ours(invocation)
         seconds = self.function.plan.timeout_seconds
         timer = asyncio.get_running_loop().call_later(seconds, self._overdue, invocation)
-        self._running[invocation.id] = invocation, timer
-        return int((time.time() + seconds) * 1000)
+        self._running[invocation.request_id] = invocation, timer
+        invocation.deadline_ms = int((time.time() + seconds) * 1000)
+        return True
 
     def find(self, request_id: str) -> Invocation | None:
         """Return the request of that id, when this process is working on it."""
         found = self._running.get(request_id)
         return found[0] if found else None
 
-    def finish(self, invocation: Invocation) -> None:
+    def finish(self, invocation: Emulated) -> None:
         """Note that the process is done with a request."""
-        _, timer = self._running.pop(invocation.id, (None, None))
+        _, timer = self._running.pop(invocation.request_id, (None, None))
         if timer is not None:
             timer.cancel()
+
+    def failed(self, stage: Stage, report: ErrorReport) -> None:
+        """Keep why the process says that it cannot start."""
+        words = f"{report.error_type}: {report.message}".splitlines()[0][:300]
+        self.kept.last_words = words if report.error_type else "it reported an error without saying which"
 
     def _overdue(self, invocation: Invocation) -> None:
         """Tell the client; a process with other requests gets the chance to end this one itself, as on Lambda."""
         invocation.fail(TimedOut())
         overtime = 0.0 if self.function.plan.concurrency == 1 else _OVERTIME_SECONDS
         timer = asyncio.get_running_loop().call_later(overtime, self.kept.kill)
-        self._running[invocation.id] = invocation, timer
+        self._running[invocation.request_id] = invocation, timer
 
     def _died(self) -> None:
         for asking in list(self._asking):
@@ -144,3 +159,8 @@ class Environment:
             timer.cancel()
             invocation.fail(InvocationFailed("The function's process ended before it had answered."))
         self._running.clear()
+
+
+def _ours(invocation: Emulated) -> Invocation:
+    assert isinstance(invocation, Invocation)  # noqa: S101  # the Runtime API hands out what `ask` gave it
+    return invocation

@@ -100,17 +100,17 @@ def _request(scope: Scope, body: bytes) -> Request:
 
 async def _pass_on(invocation: Invocation, scope: Scope, receive: Receive, send: Send) -> None:
     """Send the response as it comes; when the client goes away the rest is still read, and dropped, as on Lambda."""
-    request_id = (b"x-amzn-requestid", invocation.id.encode())
+    request_id = (b"x-amzn-requestid", invocation.request_id.encode())
     try:
-        status, headers = await invocation.head()
+        status, headers = await invocation.response()
         await send({"type": "http.response.start", "status": status, "headers": [*headers, request_id]})
-        async for data in invocation.body():
+        async for data in invocation.stream():
             await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
     except ChatError as error:
         # After the first byte there is nothing to say; uvicorn cuts a response that is left incomplete.
         if not invocation.has_begun:
             kind = error.problem_type if isinstance(error, InvocationFailed) else None
-            await problem(error, invocation.id, kind)(scope, receive, send)
+            await problem(error, invocation.request_id, kind)(scope, receive, send)
     finally:
         invocation.end()

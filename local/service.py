@@ -11,8 +11,7 @@ from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
+from lambda_stream.testing import RuntimeApi
 from local import programs, stores
 from local.crew import Crew, crew
 from local.function import Environment, Function
@@ -20,11 +19,9 @@ from local.gateway import Gateway
 from local.plan import FunctionPlan, Plan
 from local.process import Kept, StartFailed, all_ready, run_once
 from local.reaper import Reaper
-from local.runtime_api import RuntimeApi
-from local.server import LOOPBACK, listen, port_of, serving
+from local.server import LOOPBACK, listen, serving
 
 _IDLE_SECONDS = 75
-_NEVER_IDLE_SECONDS = 24 * 3600
 _GRACE_SECONDS = 1
 
 
@@ -58,11 +55,7 @@ async def _serve(plan: Plan, listener: socket.socket, terminal: Terminal, reaper
         # The functions are left before the servers, so that their last words still reach the clients.
         servers = await stack.enter_async_context(AsyncExitStack())
         workers = await stack.enter_async_context(crew(reaper, terminal.report))
-        runtime_apis = _RuntimeApis()
-        functions = [_function(plan, one, settings, workers, runtime_apis) for one in plan.functions]
-        await servers.enter_async_context(
-            serving(runtime_apis, runtime_apis.listeners, _NEVER_IDLE_SECONDS, _GRACE_SECONDS)
-        )
+        functions = [await _function(plan, one, settings, workers, servers) for one in plan.functions]
         await all_ready([environment.kept for one in functions for environment in one.start(1)])
         gateway = Gateway(functions, Path(__file__).parent / "page", plan.hosts)
         await servers.enter_async_context(serving(gateway, [listener], _IDLE_SECONDS, _GRACE_SECONDS))
@@ -92,32 +85,16 @@ async def _start_backing(plan: Plan, stack: AsyncExitStack, backing: Crew, reape
     return settings | {"MYSQL_URL": mysql_url}
 
 
-def _function(
-    plan: Plan, one: FunctionPlan, settings: Mapping[str, str], workers: Crew, runtime_apis: _RuntimeApis
+async def _function(
+    plan: Plan, one: FunctionPlan, settings: Mapping[str, str], workers: Crew, servers: AsyncExitStack
 ) -> Function:
-    """Return a function with all processes that it may have; none is started yet."""
+    """Return a function with all processes that it may have, each at a Runtime API of its own; none is started."""
     function = Function(one, lambda environment: workers.start(environment.kept))
     for number in range(one.most):
         listener = listen()
         kept = workers.hire(programs.function(plan, one, settings, listener), is_essential=number == 0)
-        runtime_apis.add(listener, RuntimeApi(Environment(function, kept)))
+        await servers.enter_async_context(RuntimeApi(Environment(function, kept), listener))
     return function
-
-
-class _RuntimeApis:
-    """The Runtime API of each process, on a port of its own: so it is known which process asks."""
-
-    def __init__(self) -> None:
-        self.listeners: list[socket.socket] = []
-        self._apps: dict[int, ASGIApp] = {}
-
-    def add(self, listener: socket.socket, app: ASGIApp) -> None:
-        """Serve `app` at `listener`."""
-        self.listeners.append(listener)
-        self._apps[port_of(listener)] = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._apps[scope["server"][1]](scope, receive, send)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`lambda_stream`'s loop in this process, around an application, against the Runtime API of `tests.kit.runtime_api`."""
+"""`lambda_stream`'s loop in this process, around an application, against the emulated Runtime API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lambda_stream._log import configure
 from lambda_stream._runtime_api import RuntimeApi as Client
 from lambda_stream._settings import Function, Timeouts
 from lambda_stream._worker_pool import WorkerPool
-from tests.kit.runtime_api import RuntimeApi
+from lambda_stream.testing import RuntimeApi
 
 QUICK = Timeouts(deadline_margin=0.05, unwind=0.05, grace=0.2, send_stall=0.3, stall=0.3, reply=1.0, drain=0.3)
 """Bounds that a test can wait out."""

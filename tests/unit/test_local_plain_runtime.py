@@ -10,12 +10,12 @@ import httpx
 import pytest
 
 import local.plain_runtime
+from lambda_stream.testing import RuntimeApi
 from local.function import Environment, Function
 from local.gateway import Gateway
 from local.plan import FunctionPlan
 from local.process import Kept, Program, StartFailed
 from local.reaper import Reaper
-from local.runtime_api import RuntimeApi
 from local.server import listen, port_of, serving
 
 HANDLER = """
@@ -56,7 +56,7 @@ async def function(folder, source, runtime=OURS):
         program = Program("plain", (sys.executable, *runtime), environ, folder, folder / "plain.log")
         one = Function(plan, lambda environment: None)
         environment = Environment(one, Kept(program, reaper, print))
-        await stack.enter_async_context(serving(RuntimeApi(environment), [api], 600, 0))
+        await stack.enter_async_context(RuntimeApi(environment, api))
         await stack.enter_async_context(serving(Gateway([one], folder), [front], 75, 0))
         client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port_of(front)}", timeout=30)
         yield await stack.enter_async_context(client), environment.kept

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from lambda_stream.testing import RuntimeApi
 from local.function import Environment, Function
 from local.gateway import Gateway
 from local.plan import FunctionPlan
 from local.process import Kept, Program, python
 from local.reaper import Reaper
-from local.runtime_api import RuntimeApi
 from local.server import listen, port_of, serving
 from tests.kit.waiting import until
 
@@ -65,8 +65,8 @@ async def emulator(tmp_path, timeout_seconds=60.0, concurrency=1, most=1, queue_
         for _ in range(most):
             listener = listen()
             apis.append(f"http://127.0.0.1:{port_of(listener)}")
-            api = RuntimeApi(Environment(function, Kept(program, reaper, reports.append)))
-            await stack.enter_async_context(serving(api, [listener], 600, 0))
+            environment = Environment(function, Kept(program, reaper, reports.append))
+            await stack.enter_async_context(RuntimeApi(environment, listener))
         front = listen()
         url = f"http://127.0.0.1:{port_of(front)}"
         await stack.enter_async_context(serving(Gateway([function], tmp_path), [front], 75, 0))

@@ -9,9 +9,9 @@ import pytest
 
 from lambda_stream import trace_id
 from lambda_stream._errors import InvalidResponse, ResponseClosed
+from lambda_stream.testing import RuntimeApi
 from tests.kit.events import load_event
 from tests.kit.lambda_loop import QUICK, running
-from tests.kit.runtime_api import RuntimeApi
 from tests.kit.waiting import until
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
@@ -26,7 +26,7 @@ async def answer(application, event=None, *, timeouts=None, state=None, **script
     async with RuntimeApi() as api, running(application, api, timeouts=timeouts, state=state):
         handed = api.invoke(load_event("stream_chat") if event is None else event, **script)
         await until(handed.ended.is_set, "the invocation was answered")
-        assert api.unexpected == []
+        assert api.refusals == []
         return handed
 
 

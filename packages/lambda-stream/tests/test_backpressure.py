@@ -12,9 +12,9 @@ from lambda_stream._invocation import Invocation
 from lambda_stream._response import ResponseStream
 from lambda_stream._runtime_api import RuntimeApi as Client
 from lambda_stream._settings import Timeouts
+from lambda_stream.testing import RuntimeApi
 from tests.kit.events import load_event
 from tests.kit.lambda_loop import QUICK, running
-from tests.kit.runtime_api import RuntimeApi
 from tests.kit.waiting import until
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -64,19 +64,24 @@ class Sender:
         return len(self.seen) > 20 and 0 < self.seen[-20] == self.seen[-1]
 
 
+def narrow_api():
+    """One with a buffer so small that a sender soon feels that nothing is read."""
+    return RuntimeApi(receive_buffer_bytes=16 * 1024)
+
+
 def stalled(api):
     handed = api.invoke(load_event("health"))
-    handed.reading.clear()
+    handed.pause()
     return handed
 
 
 async def test_sends_wait_for_a_reader_that_stalls_and_nothing_is_lost_when_it_goes_on():
     sender = Sender()
-    async with RuntimeApi() as api, running(sender, api):
+    async with narrow_api() as api, running(sender, api):
         handed = stalled(api)
         await until(sender.is_stuck, "the application waits")
         assert len(sender.sent) * PIECE < MOST // 2, "what is not read is not piled up"
-        handed.reading.set()
+        handed.resume()
         await until(handed.ended.is_set)
         assert handed.chunks[1:] == sender.sent
         assert sum(map(len, sender.sent)) == MOST
@@ -84,10 +89,10 @@ async def test_sends_wait_for_a_reader_that_stalls_and_nothing_is_lost_when_it_g
 
 async def test_a_send_that_the_application_gives_up_has_sent_nothing():
     sender = Sender(patience_seconds=0.2)
-    async with RuntimeApi() as api, running(sender, api):
+    async with narrow_api() as api, running(sender, api):
         handed = stalled(api)
         await until(lambda: sender.given_up, "a send was given up")
-        handed.reading.set()
+        handed.resume()
         sender.more.set()
         await until(handed.ended.is_set)
         assert handed.chunks[1:] == sender.sent
@@ -97,11 +102,14 @@ async def test_a_send_that_the_application_gives_up_has_sent_nothing():
 async def test_a_reader_that_stays_away_keeps_no_slot_for_long_once_the_application_has_finished():
     sender = Sender(patience_seconds=0.1)
     sender.more.set()
-    async with RuntimeApi() as api, running(sender, api, concurrency=2, timeouts=QUICK):
+    async with (
+        narrow_api() as api,
+        running(sender, api, concurrency=2, timeouts=QUICK),
+    ):
         handed = stalled(api)
         await until(lambda: sender.given_up)
         await until(lambda: api.polls == 3 and api.waiting == 2, "both slots poll again")
-        handed.reading.set()
+        handed.resume()
         await until(handed.broken.is_set, "the response was not ended as if it were whole")
         other = api.invoke(load_event("stream_chat"))
         await until(other.ended.is_set)
@@ -111,7 +119,7 @@ async def test_a_reader_that_stays_away_keeps_no_slot_for_long_once_the_applicat
 async def test_alone_in_its_process_the_loop_ends_rather_than_poll_behind_an_unfinished_response():
     sender = Sender(patience_seconds=0.1)
     sender.more.set()
-    async with RuntimeApi() as api, running(sender, api, timeouts=QUICK) as loop:
+    async with narrow_api() as api, running(sender, api, timeouts=QUICK) as loop:
         stalled(api)
         assert await loop.ended is False
         assert api.polls == 1
@@ -119,7 +127,10 @@ async def test_alone_in_its_process_the_loop_ends_rather_than_poll_behind_an_unf
 
 async def test_a_send_without_patience_of_its_own_fails_at_last_with_an_os_error():
     sender = Sender()
-    async with RuntimeApi() as api, running(sender, api, concurrency=2, timeouts=QUICK):
+    async with (
+        narrow_api() as api,
+        running(sender, api, concurrency=2, timeouts=QUICK),
+    ):
         stalled(api)
         await until(lambda: sender.failed, "the send failed")
         await until(lambda: api.waiting == 2, "both slots poll again")
@@ -246,13 +257,16 @@ async def test_a_send_that_waits_while_the_response_is_ended_for_the_application
             ended.set()
 
     timeouts = Timeouts(drain=0.05, unwind=0.05, send_stall=30, stall=30, grace=30)
-    async with RuntimeApi() as api, running(application, api, timeouts=timeouts) as loop:
+    async with (
+        narrow_api() as api,
+        running(application, api, timeouts=timeouts) as loop,
+    ):
         handed = stalled(api)
         await until(sender.is_stuck)
         loop.stop.set()
         await ended.wait()
         sent = len(sender.sent)
-        handed.reading.set()
+        handed.resume()
         await asyncio.wait(senders)
         assert len(sender.sent) == sent
         assert isinstance(sender.failed, ResponseClosed)
@@ -261,9 +275,12 @@ async def test_a_send_that_waits_while_the_response_is_ended_for_the_application
 
 
 async def test_a_response_that_is_never_answered_keeps_no_slot_for_long():
-    async with RuntimeApi() as api, running(Sender(), api, concurrency=2, timeouts=QUICK):
+    async with (
+        narrow_api() as api,
+        running(Sender(), api, concurrency=2, timeouts=QUICK),
+    ):
         handed = api.invoke(load_event("stream_chat"))
-        handed.answering.clear()
+        handed.withhold()
         await until(lambda: api.polls == 3 and api.waiting == 2, "both slots poll again")
         assert handed.body == b"hello"
 
@@ -275,12 +292,15 @@ async def test_pieces_of_any_size_are_one_chunk_each(size):
         for _ in range(2):
             await send(body(b"x" * size))
 
-    async with RuntimeApi() as api, running(application, api):
+    async with narrow_api() as api, running(application, api):
         handed = api.invoke(load_event("health"))
         await until(handed.ended.is_set)
         assert [len(chunk) for chunk in handed.chunks[1:]] == [size, size]
 
 
 async def test_small_writes_are_not_held_back():
-    async with RuntimeApi() as api, await Connection.open("127.0.0.1", api.port, 1) as connection:
+    async with (
+        narrow_api() as api,
+        await Connection.open("127.0.0.1", api.port, 1) as connection,
+    ):
         assert connection._writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

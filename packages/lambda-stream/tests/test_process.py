@@ -12,8 +12,8 @@ import pytest
 
 from lambda_stream._errors import InitError, type_of
 from lambda_stream._settings import read_settings
+from lambda_stream.testing import RuntimeApi
 from tests.kit.events import load_event
-from tests.kit.runtime_api import RuntimeApi
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.slow

@@ -16,9 +16,9 @@ from lambda_stream._log import StderrHandler, configure, logger
 from lambda_stream._runtime_api import RuntimeApi as Client
 from lambda_stream._settings import Timeouts
 from lambda_stream._worker_pool import WorkerPool
+from lambda_stream.testing import RuntimeApi
 from tests.kit.events import load_event
 from tests.kit.lambda_loop import QUICK, running
-from tests.kit.runtime_api import RuntimeApi
 from tests.kit.waiting import until
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -421,7 +421,6 @@ async def test_five_hundred_invocations_leave_nothing_behind(monkeypatch):
         async def run(count):
             for number in range(count):
                 await api.invoke(load_event("health", path=f"/{number}")).ended.wait()
-            api.forget()
             await until(lambda: (api.connections, api.waiting) == (2, 2))
             return alive()
 
