@@ -30,7 +30,7 @@ openapi: $(VENV)/.dev  ## docs/openapi.json, from the code
 	$(BIN)/python -m openapi
 
 lock: $(VENV)/.dev  ## pin the dependencies anew, with hashes
-	for file in layers/common/requirements migrations/requirements local/requirements deploy/requirements requirements-dev; do \
+	for file in layers/common/requirements migrations/requirements local/requirements deploy/requirements requirements-dev packages/lambda-stream/tests/frameworks; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	    --no-emit-find-links --no-emit-index-url $$file.in -o $$file.txt; done
 
@@ -56,7 +56,7 @@ TARGET ?= .build/artifacts
 
 .PHONY: build smoke lint-deploy
 
-build: $(VENV)/.dev  ## the layer and the functions as zips, byte for byte the same each time
+build: $(VENV)/.dev  ## layer and functions as zips, lambda_stream as wheel and sdist, byte for byte the same each time
 	@$(BIN)/python -m deploy.build --all $(TARGET)
 
 build-%: $(VENV)/.dev  # what `sam build` calls for each artifact of template.yaml

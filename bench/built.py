@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from bench.peer import BUILD, ROOT, Code
-from deploy.build import compile_sources
+from deploy.build import compile_sources, install_lambda_stream
 from deploy.packages import PLATFORMS, Target, installed, without_caches
 
 _HELLO = ("fastapi", "mangum")
@@ -28,8 +28,8 @@ def ours(has_bytecode: bool) -> Code:
     source = ROOT / "layers" / "common"
     packages = installed(source / "requirements.txt", Target(architecture, python), ROOT / ".build" / "packages")
     shutil.copytree(packages, folder / "python")
-    for package in (source / "chat", ROOT / "packages" / "lambda-stream" / "src" / "lambda_stream"):
-        shutil.copytree(package, folder / "python" / package.name, ignore=without_caches)
+    shutil.copytree(source / "chat", folder / "python" / "chat", ignore=without_caches)
+    install_lambda_stream(ROOT, folder / "python")
     shutil.copytree(ROOT / "functions", folder / "functions", ignore=without_caches)
     return _code(folder, has_bytecode)
 

@@ -2,7 +2,7 @@
 each time.
 
     python -m deploy.build CreateChatFunction FOLDER    one artifact, as `sam build` asks for it
-    python -m deploy.build --all FOLDER                 all of them, zipped, with their sizes
+    python -m deploy.build --all FOLDER                 all of them, zipped, and the distributions of lambda_stream
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import argparse
 import os
 import shutil
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.packages import PLATFORMS, PYTHON_VERSION, Target, installed, without_caches
+from deploy.packages import PLATFORMS, PYTHON_VERSION, Target, distributions, installed, unpack, without_caches
 from deploy.units import UNITS, Unit
 
 ROOT = Path(__file__).parents[1]
 STORE = ROOT / ".build" / "packages"
+LAMBDA_STREAM = Path("packages", "lambda-stream")
 OLDEST = 315_619_200
 """2 January 1980: what a zip can hold in any time zone."""
 
@@ -73,9 +75,16 @@ def build(logical_id: str, folder: Path, target: Target, compiler: str | None, r
 def _build_layer(root: Path, folder: Path, target: Target) -> None:
     source, python = root / "layers" / "common", folder / "python"
     shutil.copytree(installed(source / "requirements.txt", target, STORE), python)
-    for package in (source / "chat", root / "packages" / "lambda-stream" / "src" / "lambda_stream"):
-        shutil.copytree(package, python / package.name, ignore=without_caches)
+    shutil.copytree(source / "chat", python / "chat", ignore=without_caches)
+    install_lambda_stream(root, python)
     shutil.copy(source / "rds-ca.pem", folder / "rds-ca.pem")
+
+
+def install_lambda_stream(root: Path, folder: Path) -> None:
+    """Put the wheel's content into a folder of packages."""
+    with tempfile.TemporaryDirectory() as place:
+        (wheel,) = distributions(root / LAMBDA_STREAM, Path(place), ["wheel"])
+        unpack(wheel, folder)
 
 
 def _build_function(unit: Unit, root: Path, folder: Path, target: Target) -> None:
@@ -121,11 +130,13 @@ def archive(folder: Path, target: Path) -> int:
 
 
 def build_all(folder: Path, target: Target, compiler: str | None) -> None:
-    """Build and zip the layer (the same for each function) and all functions, and print their sizes."""
+    """Build and zip the layer (the same for each function) and all functions, and lambda_stream's wheel and sdist."""
     for logical_id in ["StreamChatLayer", *(f"{unit.prefix}Function" for unit in UNITS)]:
         build(logical_id, folder / logical_id, target, compiler)
         size = archive(folder / logical_id, folder / f"{logical_id}.zip")
         print(f"{logical_id + '.zip':<32}{size:>12,} bytes")
+    for path in distributions(ROOT / LAMBDA_STREAM, folder):
+        print(f"{path.name:<48}{path.stat().st_size:>12,} bytes")
 
 
 def main() -> None:

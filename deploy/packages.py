@@ -6,11 +6,13 @@ They are taken for the target's Python and C library, not for this machine's, so
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +86,29 @@ def _install(locked: str, target: Target, folder: Path) -> None:
         if not folder.exists():
             raise
         shutil.rmtree(unfinished)  # the other build was quicker
+
+
+def distributions(source: Path, folder: Path, kinds: Iterable[str] = ("wheel", "sdist")) -> list[Path]:
+    """Build a project of our own with hatchling into a folder, byte for byte the same each time; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "hatchling", "build", "--directory", str(folder.resolve())]
+    command += [part for kind in kinds for part in ("--target", kind)]
+    environ = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+    subprocess.run(command, cwd=source, env=environ, check=True, capture_output=True)  # noqa: S603  # all of it is ours
+    return sorted(path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz")))
+
+
+def unpack(wheel: Path, folder: Path) -> None:
+    """Put the content of a wheel without entry points into a folder, as an installer does, stripped like all others."""
+    unpacked = folder.with_name(f"{folder.name}.wheel")
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.infolist():
+            path = Path(archive.extract(entry, unpacked))
+            if entry.external_attr >> 16:
+                path.chmod(entry.external_attr >> 16 & 0o777)
+    strip(unpacked)
+    shutil.copytree(unpacked, folder, dirs_exist_ok=True)
+    shutil.rmtree(unpacked)
 
 
 def strip(folder: Path) -> None:

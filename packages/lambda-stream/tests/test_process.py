@@ -5,14 +5,13 @@ import json
 import os
 import signal
 import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from lambda_stream._errors import InitError, type_of
 from lambda_stream._settings import read_settings
-from lambda_stream.testing import RuntimeApi
+from lambda_stream.testing import FunctionProcess, RuntimeApi
 from tests.kit.events import load_event
 from tests.kit.waiting import until
 
@@ -44,24 +43,9 @@ text = "text"
 """
 
 
-@asynccontextmanager
-async def process(api, task_root, *, handler="app.app", command=(sys.executable, "-m", "lambda_stream"), **environ):
-    """Start it as Lambda does; kill it at the end if it is still there."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(SOURCE),
-        "AWS_LAMBDA_RUNTIME_API": api.address,
-        "_HANDLER": handler,
-        "LAMBDA_TASK_ROOT": str(task_root),
-    } | environ
-    pipe = asyncio.subprocess.PIPE
-    started = await asyncio.create_subprocess_exec(*command, env=environment, stdout=pipe, stderr=pipe, cwd="/")
-    try:
-        yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-        await started.communicate()
+def process(api, task_root, *, handler="app.app", command=(sys.executable, "-m", "lambda_stream"), **environ):
+    """Start it as Lambda does; it is killed at the end if it is still there."""
+    return FunctionProcess(handler, task_root, environ, command).running(api)
 
 
 @pytest.fixture
