@@ -34,7 +34,16 @@ UNITS = (
 """In the order of delivery: what is added to the schema is there before the code that uses it, and the function in
 which a defect hurts most comes last."""
 
-_EVERYWHERE = ("layers/common/", "packages/lambda-stream/src/", "deploy/build.py", "deploy/packages.py", "Makefile")
+_EVERYWHERE = (
+    "layers/common/",
+    "packages/lambda-stream/src/",
+    "packages/lambda-stream/README.md",  # part of the wheel, as its pyproject.toml and licence are
+    "packages/lambda-stream/pyproject.toml",
+    "packages/lambda-stream/LICENSE",
+    "deploy/build.py",
+    "deploy/packages.py",
+    "Makefile",
+)
 """A change here can change every artifact."""
 
 

@@ -243,7 +243,7 @@ def test_a_second_one_in_the_same_folder_is_refused(tmp_path):
         with started(tmp_path / "second", functions=STUB_FUNCTIONS) as elsewhere:
             assert elsewhere.stdout.readline().startswith("Chat service on ")
         command = [*service.process.args]
-        environ = clean_environ() | {"PYTHONPATH": "layers/common"}
+        environ = clean_environ() | {"PYTHONPATH": "layers/common:packages/lambda-stream/src"}
         second = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
     assert (second.returncode, second.stdout) == (1, "")
     other = "choose another folder: make run ARGS='--state FOLDER'"

@@ -94,7 +94,11 @@ def started(
     folder: Path, mark: str = "", overrides: Mapping[str, str] | None = None, functions: Path | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     """Start the command, ready or not; standard error goes to the file `stderr` in `folder`."""
-    environ = clean_environ() | {"PYTHONPATH": "layers/common", _MARK: mark} | dict(overrides or {})
+    environ = (
+        clean_environ()
+        | {"PYTHONPATH": "layers/common:packages/lambda-stream/src", _MARK: mark}
+        | dict(overrides or {})
+    )
     command = [sys.executable, "-m", "local", "--state", str(folder)]
     command += ["--functions", str(functions)] if functions else []
     folder.mkdir(parents=True, exist_ok=True)
