@@ -241,7 +241,8 @@ def ours(stores: Stores) -> Start:
 
 def url_event(path: str, body: str, headers: Mapping[str, str]) -> dict[str, Any]:
     """Return a POST as a Function URL event."""
-    return function_url_event("POST", path, body, {"content-type": "application/json", **headers})
+    caller = {"iam": {"accountId": "123456789012", "userArn": "arn:aws:iam::123456789012:user/bench"}}
+    return function_url_event("POST", path, body, {"content-type": "application/json", **headers}, authorizer=caller)
 
 
 async def _never() -> None:

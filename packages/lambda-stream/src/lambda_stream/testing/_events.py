@@ -13,8 +13,9 @@ def function_url_event(
     body: str | bytes | None = None,
     headers: Mapping[str, str] | None = None,
     query: str = "",
+    authorizer: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return a request as a Function URL event.
+    """Return a request as a Function URL event; `authorizer` is what AWS_IAM says of the caller.
 
     Source: AWS Lambda developer guide, "Invoking Lambda function URLs", request payload format version 2.0.
     """
@@ -44,6 +45,8 @@ def function_url_event(
         },
         "isBase64Encoded": isinstance(body, bytes),
     }
+    if authorizer is not None:
+        event["requestContext"]["authorizer"] = dict(authorizer)
     if body is not None:
         event["body"] = base64.b64encode(body).decode() if isinstance(body, bytes) else body
     return event
