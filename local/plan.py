@@ -116,7 +116,7 @@ def _functions(root: Path, folder: Path, concurrency: int) -> tuple[FunctionPlan
             folder / "stream_chat",
             "app.app",
             ("-P", "-m", "lambda_stream"),
-            (f"{_CHAT}/stream", "/health"),
+            (f"{_CHAT}/stream", "/api/ui/chat", "/api/ui/chat/[^/]+/stream", "/health"),
             timeout_seconds=900,
             concurrency=concurrency,
             most=8,

@@ -14,6 +14,7 @@ from chat.domain.errors import (
     RateLimited,
     StorageUnavailable,
     StreamInProgress,
+    UnsupportedContent,
 )
 from chat.http.errors import Forbidden, InvalidRequest, PayloadTooLarge, Unauthenticated, UnsupportedMediaType
 from chat.http.routes import describe
@@ -171,7 +172,7 @@ CANCEL: Operation = {
                 "messageId": MESSAGE_ID,
                 "characters": 7,
                 "elapsedMs": 1234,
-                "message": "The answer was cancelled and what there was of it is stored.",
+                "message": "The answer was cancelled; the partial text was saved.",
             },
             cancelling=describe(Cancelling(None)),
             not_active=describe(NotActive()),
@@ -202,10 +203,74 @@ HEALTH: Operation = {
     },
 }
 
+UI_SESSION = parameter(
+    "X-Session-Id", "header", NAME, "One device or tab of the user; left out, one for each user and chat."
+)
+UI_STREAM = {
+    "description": "The answer as an AI SDK UI message stream: JSON in `data:` lines, then `[DONE]`. Each event's id is "
+    "as on the chat's own stream.",
+    "headers": {"x-vercel-ai-ui-message-stream": {"schema": {"const": "v1"}}},
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "examples": {
+                "text": {
+                    "value": 'data: {"type":"text-start","id":"text-2"}\n\n'
+                    'data: {"type":"text-delta","id":"text-2","delta":"Hello"}\n'
+                    f"id: {MESSAGE_ID}:2\n\n"
+                }
+            },
+        }
+    },
+}
+
+UI_SEND: Operation = {
+    "operationId": "uiSendMessage",
+    "tags": ["stream_chat"],
+    "summary": "Send a message as the AI SDK's useChat does",
+    "description": "Only the newest message is read; the history is the chat's own. `id` is a chat of this user, or a "
+    "name of the client's own for one, which the first message makes. A message that is sent again under its id is "
+    "answered once.",
+    "security": USER,
+    "parameters": [UI_SESSION],
+    "requestBody": body(
+        "UiMessages",
+        True,
+        message={
+            "id": "xK3fQ9aLmN0pRsTu",
+            "messages": [{"id": "m-1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}],
+            "trigger": "submit-message",
+        },
+    ),
+    "responses": {
+        "200": UI_STREAM,
+        **responses(
+            *(*IDENTITY, *BODY, ChatNotFound, InvalidContent, UnsupportedContent),
+            *(StreamInProgress, IdempotencyConflict, RateLimited),
+        ),
+    },
+}
+
+UI_RESUME: Operation = {
+    "operationId": "uiResume",
+    "tags": ["stream_chat"],
+    "summary": "Resume an answer as the AI SDK's useChat does",
+    "description": "The running answer from its start, or after the last event that is named.",
+    "security": USER,
+    "parameters": [
+        parameter("id", "path", {"type": "string", "minLength": 1}, "The chat, or the client's name for it."),
+        UI_SESSION,
+        *LAST_EVENT,
+    ],
+    "responses": {"200": UI_STREAM, "204": NOTHING, **responses(*IDENTITY, ChatNotFound)},
+}
+
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/api/chat/create"): CREATE,
     ("POST", "/api/chat/{chatId}/stream"): SEND,
     ("GET", "/api/chat/{chatId}/stream"): FOLLOW,
+    ("POST", "/api/ui/chat"): UI_SEND,
+    ("GET", "/api/ui/chat/{id}/stream"): UI_RESUME,
     ("POST", "/api/chat/{chatId}/cancel"): CANCEL,
     ("GET", "/health"): HEALTH,
 }

@@ -83,6 +83,21 @@ SCHEMAS: dict[str, Schema] = {
         },
         "required": ["content"],
     },
+    "UiMessages": {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", "minLength": 1, "maxLength": 200},
+            "messages": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "object"},
+                "description": "The last one is the user's, with an `id` and text in its `parts`; no other is read.",
+            },
+            "trigger": {"enum": ["submit-message", "regenerate-message"]},
+            "messageId": {"type": ["string", "null"]},
+        },
+        "required": ["id", "messages"],
+    },
     "CancelTarget": {
         "type": "object",
         "description": "One of them, or neither: then this session's active answer.",

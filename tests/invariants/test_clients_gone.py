@@ -4,6 +4,7 @@ import asyncio
 
 from chat.domain.model import Status
 from chat.http.event_stream import EventStreamResponse
+from chat.http.sse import encoder
 from tests.kit import counts
 from tests.kit.ai_server import Gate, say
 from tests.kit.fleet import Fleet, Stores
@@ -51,7 +52,7 @@ async def never() -> dict:
 
 async def respond(generation, client: Leaver) -> None:
     """Respond as the route does."""
-    response = EventStreamResponse(generation, generation.answer.identity.message_id, 15, must_finish=True)
+    response = EventStreamResponse(generation, encoder(generation.answer.identity.message_id), 15, must_finish=True)
     await response({"type": "http"}, never, client.send)
 
 

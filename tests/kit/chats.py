@@ -68,6 +68,10 @@ class MemoryChats:
         self.rows[chat.id] = Row(chat)
         return chat
 
+    async def find_by_key(self, user_id: str, idempotency_key: str) -> str | None:
+        self._trip()
+        return self.keys.get((user_id, idempotency_key), (None, None))[1]
+
     async def require(self, chat_id: str, user_id: str) -> None:
         self._trip()
         self._owned(chat_id, user_id)

@@ -3,7 +3,7 @@
 import asyncio
 
 from chat.domain.events import Event
-from chat.http.sse import COMMENT
+from chat.http.sse import COMMENT, encoder
 from chat.http.sse_writer import BUFFER_BYTES, SEND_BYTES, SseWriter
 from tests.kit.clock_loop import ClockLoop, run
 
@@ -51,7 +51,7 @@ def delta(number: int, text: str = "x") -> Event:
 
 
 async def test_events_arrive_as_they_come_and_framed():
-    client, writer = Client(), SseWriter("m", 60)
+    client, writer = Client(), SseWriter(encoder("m"), 60)
     pump = asyncio.create_task(writer.run(client.send))
     writer.enqueue([delta(1, "a"), Event(2, "sources", "{}")])
     await client.got.wait()
@@ -63,7 +63,7 @@ async def test_events_arrive_as_they_come_and_framed():
 
 
 async def test_a_quiet_answer_sends_comments():
-    client, writer = Client(), SseWriter("m", 0.01)
+    client, writer = Client(), SseWriter(encoder("m"), 0.01)
     pump = asyncio.create_task(writer.run(client.send))
     await client.got.wait()
     assert client.received.startswith(COMMENT)
@@ -72,7 +72,7 @@ async def test_a_quiet_answer_sends_comments():
 
 
 async def test_what_is_waiting_at_the_end_is_still_sent():
-    client, writer = Client(), SseWriter("m", 60)
+    client, writer = Client(), SseWriter(encoder("m"), 60)
     writer.enqueue([delta(1)])
     writer.close()
     await writer.run(client.send)
@@ -80,7 +80,7 @@ async def test_what_is_waiting_at_the_end_is_still_sent():
 
 
 async def test_a_client_that_leaves_a_full_buffer_unread_is_given_up():
-    client, writer = Client(), SseWriter("m", 60)
+    client, writer = Client(), SseWriter(encoder("m"), 60)
     client.reads.clear()
     big = delta(1, "x" * (BUFFER_BYTES // 4))
     pump = asyncio.create_task(writer.run(client.send))
@@ -93,7 +93,7 @@ async def test_a_client_that_leaves_a_full_buffer_unread_is_given_up():
 
 
 async def test_a_client_that_reads_nothing_is_given_up():
-    client, writer = Client(), SseWriter("m", 60, send_timeout_seconds=0.01)
+    client, writer = Client(), SseWriter(encoder("m"), 60, send_timeout_seconds=0.01)
     client.reads.clear()
     writer.enqueue([delta(1)])
     await writer.run(client.send)
@@ -101,7 +101,7 @@ async def test_a_client_that_reads_nothing_is_given_up():
 
 
 async def test_a_broken_connection_gives_the_client_up_and_takes_further_events():
-    writer = SseWriter("m", 60)
+    writer = SseWriter(encoder("m"), 60)
 
     async def broken(message) -> None:
         raise ConnectionResetError
@@ -114,7 +114,7 @@ async def test_a_broken_connection_gives_the_client_up_and_takes_further_events(
 
 async def test_a_replay_larger_than_the_buffer_reaches_a_client_that_reads():
     """Of an answer of many tokens, whose frames are much longer than its text."""
-    client, writer = Client(), SseWriter("m", 60)
+    client, writer = Client(), SseWriter(encoder("m"), 60)
     pump = asyncio.create_task(writer.run(client.send))
     text = "가" * 8192
     for number in range(1, 101):
@@ -135,7 +135,7 @@ async def test_a_slow_client_is_given_its_patience_for_each_part_of_a_long_repla
         await asyncio.sleep(0.02)
         parts.append(message["body"])
 
-    writer = SseWriter("m", 60, send_timeout_seconds=0.1)
+    writer = SseWriter(encoder("m"), 60, send_timeout_seconds=0.1)
     writer.enqueue([delta(1, "x" * SEND_BYTES * 10)])
     writer.close()
     await writer.run(slow)
@@ -155,7 +155,7 @@ async def idle(writer: SseWriter, client: Direct) -> asyncio.Task[None]:
 
 
 async def test_an_event_before_which_nothing_waits_is_written_at_once():
-    client, writer = Direct(), SseWriter("m", 60)
+    client, writer = Direct(), SseWriter(encoder("m"), 60)
     pump = await idle(writer, client)
     writer.enqueue([delta(1)])
     writer.enqueue([delta(2)])
@@ -169,7 +169,7 @@ async def test_an_event_before_which_nothing_waits_is_written_at_once():
 
 
 async def test_what_cannot_be_written_at_once_is_sent_and_nothing_overtakes_it():
-    client, writer = Direct(), SseWriter("m", 60)
+    client, writer = Direct(), SseWriter(encoder("m"), 60)
     pump = await idle(writer, client)
     client.room = False
     writer.enqueue([delta(1)])
@@ -182,7 +182,7 @@ async def test_what_cannot_be_written_at_once_is_sent_and_nothing_overtakes_it()
 
 
 async def test_a_long_replay_is_sent_in_parts_and_not_written_at_once():
-    client, writer = Direct(), SseWriter("m", 60)
+    client, writer = Direct(), SseWriter(encoder("m"), 60)
     pump = await idle(writer, client)
     writer.enqueue([delta(1, "x" * SEND_BYTES)])
     writer.enqueue([delta(2)])
@@ -193,7 +193,7 @@ async def test_a_long_replay_is_sent_in_parts_and_not_written_at_once():
 
 
 async def test_nothing_is_written_to_a_client_that_was_given_up():
-    client, writer = Direct(), SseWriter("m", 60, send_timeout_seconds=0.01)
+    client, writer = Direct(), SseWriter(encoder("m"), 60, send_timeout_seconds=0.01)
     pump = await idle(writer, client)
     client.room = False
     client.reads.clear()
@@ -206,7 +206,7 @@ async def test_nothing_is_written_to_a_client_that_was_given_up():
 
 def test_a_comment_comes_a_heartbeat_after_what_was_last_written_at_once():
     async def main(loop: ClockLoop) -> None:
-        client, writer = Direct(), SseWriter("m", 10)
+        client, writer = Direct(), SseWriter(encoder("m"), 10)
         pump = await idle(writer, client)
         await loop.advance(7)
         writer.enqueue([delta(1)])

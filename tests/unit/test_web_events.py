@@ -8,6 +8,7 @@ import pytest
 
 from chat.domain.events import Event
 from chat.http.event_stream import EventStreamResponse
+from chat.http.sse import encoder
 from tests.kit.waiting import until
 
 
@@ -54,7 +55,7 @@ async def respond(stream: Steps, send, must_finish: bool, **scope) -> None:
     async def receive():
         await asyncio.Event().wait()
 
-    await EventStreamResponse(stream, "m", 60, must_finish)({"type": "http", **scope}, receive, send)
+    await EventStreamResponse(stream, encoder("m"), 60, must_finish)({"type": "http", **scope}, receive, send)
 
 
 @pytest.mark.parametrize("must_finish", [True, False])

@@ -24,6 +24,7 @@ from chat.application.cancel_answer import CancelAnswer
 from chat.application.create_chat import CreateChat
 from chat.application.deps import AnswerDeps, Budget
 from chat.application.follow_answer import FollowAnswer
+from chat.application.named_chats import NamedChats
 from chat.application.ports import AnswerTelemetry
 from chat.application.recover_orphans import OrphanRecovery
 from chat.application.start_answer import StartAnswer
@@ -32,6 +33,7 @@ from chat.http.auth.identity import token_verifier
 from chat.http.health import Health
 from chat.http.problems import MEDIA_TYPE
 from chat.http.routes import HttpDeps, application, cancel_routes, create_routes, stream_routes
+from chat.http.ui_routes import ui_routes
 from chat.settings import Secret, Settings, SettingsError
 
 WARM_SECONDS = 2.0
@@ -167,7 +169,9 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
             await client.aclose()
             await resources.close()
 
-    return application(resources.http, stream_routes(resources.http, start, follow), lifespan)
+    names = NamedChats(chats, CreateChat(chats, now))
+    routes = [*stream_routes(resources.http, start, follow), *ui_routes(resources.http, names, start, follow)]
+    return application(resources.http, routes, lifespan)
 
 
 def closing(resources: Resources) -> Lifespan[Starlette]:

@@ -38,6 +38,10 @@ class Chats(Protocol):
         """
         ...
 
+    async def find_by_key(self, user_id: str, idempotency_key: str) -> str | None:
+        """Return the id of the chat that this user made under this key."""
+        ...
+
     async def require(self, chat_id: str, user_id: str) -> None:
         """Return if the chat exists and is this user's.
 

@@ -3,6 +3,7 @@
 ChatError                anything a client is told about; `chat.http.problems` maps it to a response
 ├── ChatNotFound         unknown, or someone else's: the two look the same
 ├── InvalidContent       the message's text cannot be accepted
+├── UnsupportedContent   the message holds something else than text
 ├── StreamInProgress     this session already has an active answer in this chat
 ├── IdempotencyConflict  the same key, other content
 ├── RateLimited          a limit of this service is reached
@@ -41,6 +42,12 @@ class InvalidContent(ChatError):
     """The message's text is empty, too long or not valid Unicode."""
 
     code = "invalid_content"
+
+
+class UnsupportedContent(ChatError):
+    """The message holds something else than text, such as a file."""
+
+    code = "unsupported_content"
 
 
 class StreamInProgress(ChatError):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from chat.application.deps import Deliver
-from chat.http.sse import HEADERS
+from chat.http.sse import HEADERS, Encode
 from chat.http.sse_writer import SseWriter
 
 
@@ -37,15 +38,16 @@ class EventStreamResponse(Response):
     def __init__(
         self,
         stream: Stream,
-        message_id: str,
+        encode: Encode,
         heartbeat_seconds: float,
         must_finish: bool,
         seconds: float | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        super().__init__(headers=HEADERS)
+        super().__init__(headers={**HEADERS, **headers})
         del self.headers["content-length"]
         self._stream = stream
-        self._writer = SseWriter(message_id, heartbeat_seconds)
+        self._writer = SseWriter(encode, heartbeat_seconds)
         self._must_finish = must_finish
         self._seconds = seconds
 

@@ -25,6 +25,7 @@ from chat.domain.errors import (
     RateLimited,
     StorageUnavailable,
     StreamInProgress,
+    UnsupportedContent,
 )
 from chat.domain.model import new_id
 from chat.http.errors import (
@@ -78,6 +79,7 @@ PROBLEM_TYPES: dict[type[ChatError], ProblemType] = {
     PayloadTooLarge: ProblemType(413, "Payload too large"),
     UnsupportedMediaType: ProblemType(415, "Unsupported media type"),
     InvalidContent: ProblemType(422, "Invalid content"),
+    UnsupportedContent: ProblemType(422, "Unsupported content"),
     StreamInProgress: ProblemType(409, "An answer is being generated"),
     IdempotencyConflict: ProblemType(409, "Idempotency conflict"),
     RateLimited: ProblemType(429, "Too many requests"),

@@ -38,6 +38,7 @@ from chat.http.request_fields import (
     read_json,
     text_field,
 )
+from chat.http.sse import encoder
 from chat.settings import Settings
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -64,7 +65,7 @@ class HttpDeps:
 def application(deps: HttpDeps, routes: Sequence[Route], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """Return an ASGI application of `routes` and `/health`, with problem documents for all errors."""
     app = Starlette(
-        routes=[*routes, _route("/health", health_endpoint(deps.health), "GET", "HEAD")],
+        routes=[*routes, route("/health", health_endpoint(deps.health), "GET", "HEAD")],
         exception_handlers=exception_handlers(),
         middleware=[Middleware(UnknownErrors)],
         lifespan=lifespan,
@@ -97,7 +98,7 @@ def create_routes(deps: HttpDeps, create: CreateChat) -> list[Route]:
         document = {"chatId": chat.id, "title": chat.title, "createdAt": rfc3339(chat.created_at)}
         return JSONResponse(document, 201)
 
-    return [_route("/api/chat/create", endpoint, "POST")]
+    return [route("/api/chat/create", endpoint, "POST")]
 
 
 def stream_routes(deps: HttpDeps, stream: StartAnswer, follow: FollowAnswer) -> list[Route]:
@@ -132,21 +133,22 @@ def stream_routes(deps: HttpDeps, stream: StartAnswer, follow: FollowAnswer) -> 
     async def resume(
         request: Request, chat_id: str, user_id: str, session_id: str, last: LastEventId | None
     ) -> Response:
-        following = await follow(chat_id, user_id, session_id, _wanted(request, last))
+        following = await follow(chat_id, user_id, session_id, follow_request(request, last))
         if following is None:
             return Response(status_code=204)
         return watch(request, following)
 
     def generate(generation: AnswerRun) -> Response:
-        message_id = generation.answer.identity.message_id
-        return EventStreamResponse(generation, message_id, settings.heartbeat_seconds, must_finish=True)
+        encode = encoder(generation.answer.identity.message_id)
+        return EventStreamResponse(generation, encode, settings.heartbeat_seconds, must_finish=True)
 
     def watch(request: Request, following: Following) -> Response:
         seconds = max(seconds_left(request) - FOLLOWER_MARGIN_SECONDS, FOLLOWER_MARGIN_SECONDS)
-        return EventStreamResponse(following, following.message_id, settings.heartbeat_seconds, False, seconds)
+        encode = encoder(following.message_id)
+        return EventStreamResponse(following, encode, settings.heartbeat_seconds, False, seconds)
 
     path = "/api/chat/{chatId}/stream"
-    return [_route(path, send, "POST"), _route(path, watch_or_resume, "GET")]
+    return [route(path, send, "POST"), route(path, watch_or_resume, "GET")]
 
 
 def cancel_routes(deps: HttpDeps, cancel: CancelAnswer) -> list[Route]:
@@ -162,14 +164,15 @@ def cancel_routes(deps: HttpDeps, cancel: CancelAnswer) -> list[Route]:
             raise InvalidRequest("Send messageId or userMessageId, not both.")
         return JSONResponse(describe(await cancel(chat_id, caller.user_id, caller.session_id, target)))
 
-    return [_route("/api/chat/{chatId}/cancel", endpoint, "POST")]
+    return [route("/api/chat/{chatId}/cancel", endpoint, "POST")]
 
 
-def _route(path: str, endpoint: Endpoint, *methods: str) -> Route:
-    route = Route(path, endpoint, methods=methods)
-    route.methods = set(methods)  # without the HEAD that Starlette adds to GET: it would stream an answer to nobody
-    route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")  # `$` allows a line feed after it
-    return route
+def route(path: str, endpoint: Endpoint, *methods: str) -> Route:
+    """Return a route of exactly these methods and this path."""
+    made = Route(path, endpoint, methods=methods)
+    made.methods = set(methods)  # without the HEAD that Starlette adds to GET: it would stream an answer to nobody
+    made.path_regex = re.compile(made.path_regex.pattern.removesuffix("$") + r"\Z")  # `$` allows a line feed after it
+    return made
 
 
 def describe(outcome: CancelResult) -> dict[str, object]:
@@ -207,7 +210,8 @@ def seconds_left(request: Request) -> float:
     return max(float(context.get_remaining_time_in_millis()) / 1000, 0.0)
 
 
-def _wanted(request: Request, last: LastEventId | None) -> FollowRequest:
+def follow_request(request: Request, last: LastEventId | None) -> FollowRequest:
+    """Return what a client wants to follow, by the last event that it has or by its query."""
     if last is not None:
         has_all = last.number == "done"
         return FollowRequest(last.message_id, after=None if has_all else int(last.number), has_all=has_all)

@@ -5,9 +5,12 @@ Source: WHATWG HTML, section 9.2.5 (parsing) and 9.2.6 (interpreting an event st
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from chat.domain.events import Event, EventName
+
+Encode = Callable[[Sequence[Event], bool], bytes]
+"""Returns events as bytes, with ids or, but for the last one, without."""
 
 COMMENT = b":\n"
 """A comment between events: says nothing, keeps the connection from looking idle.
@@ -20,6 +23,11 @@ HEADERS = {
     "cache-control": "no-store, no-transform",
     "x-accel-buffering": "no",
 }
+
+
+def encoder(message_id: str) -> Encode:
+    """Return what encodes the events of this answer."""
+    return lambda events, with_ids: encode_events(events, message_id, with_ids)
 
 
 def encode_events(events: Iterable[Event], message_id: str, with_ids: bool = True) -> bytes:

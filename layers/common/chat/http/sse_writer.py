@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from chat.domain.events import Event
-from chat.http.sse import COMMENT, encode_events
+from chat.http.sse import COMMENT, Encode
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Write = Callable[[bytes], bool]
@@ -29,9 +29,9 @@ class SseWriter:
     """
 
     def __init__(
-        self, message_id: str, heartbeat_seconds: float, send_timeout_seconds: float = SEND_TIMEOUT_SECONDS
+        self, encode: Encode, heartbeat_seconds: float, send_timeout_seconds: float = SEND_TIMEOUT_SECONDS
     ) -> None:
-        self._message_id = message_id
+        self._encode = encode
         self._heartbeat_seconds = heartbeat_seconds
         self._send_timeout_seconds = send_timeout_seconds
         self._waiting: list[bytes] = []
@@ -51,7 +51,7 @@ class SseWriter:
         """Take `events` for the client."""
         if self.client_gone or not events:
             return
-        data = encode_events(events, self._message_id, with_ids)
+        data = self._encode(events, with_ids)
         if self._is_idle and len(data) <= SEND_BYTES and self._write(data):
             self._ends_at = self._loop.time() + self._heartbeat_seconds
             return

@@ -30,6 +30,11 @@ class SqlChatRepository:
     async def create(self, chat: Chat, idempotency_key: str | None, digest: str | None) -> Chat:
         return await self._database.run(lambda connection: _create(connection, chat, idempotency_key, digest))
 
+    async def find_by_key(self, user_id: str, idempotency_key: str) -> str | None:
+        values = {"b_user": user_id, "b_key": idempotency_key}
+        row = await self._database.run(lambda connection: connection.execute(sql.CHAT_BY_KEY, values).first())
+        return None if row is None else str(row.id)
+
     async def require(self, chat_id: str, user_id: str) -> None:
         values = {"b_chat": chat_id, "b_user": user_id}
         if await self._database.run(lambda connection: connection.execute(sql.OWN_CHAT, values).first()) is None:
