@@ -1,4 +1,4 @@
-"""Node with the npm packages of `examples/package-lock.json`, installed once under `.build`."""
+"""Node with the npm packages of a lock file, that of `examples` if no other is named, installed once under `.build`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 
 
-def workshop() -> Path:
-    """Return a folder with `node_modules`, in which scripts can be put.
+def workshop(packages: Path = EXAMPLES) -> Path:
+    """Return a folder with the `node_modules` of `packages`, in which scripts can be put.
 
     It is named after the lock file's content, so that it is installed anew when that changes.
     """
@@ -24,14 +24,14 @@ def workshop() -> Path:
     version = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout
     if int(version[1:].split(".")[0]) < 20:
         unavailable(f"Node 20 or later; this is {version.strip()}")
-    lock = (EXAMPLES / "package-lock.json").read_bytes()
+    lock = (packages / "package-lock.json").read_bytes()
     folder = ROOT / ".build" / "node" / hashlib.sha256(lock).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         if not (folder / ".installed").exists():
             for name in ("package.json", "package-lock.json"):
-                shutil.copy(EXAMPLES / name, folder)
+                shutil.copy(packages / name, folder)
             command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
             subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=110)
             (folder / ".installed").touch()
