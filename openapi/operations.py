@@ -207,8 +207,8 @@ UI_SESSION = parameter(
     "X-Session-Id", "header", NAME, "One device or tab of the user; left out, one for each user and chat."
 )
 UI_STREAM = {
-    "description": "The answer as an AI SDK UI message stream: JSON in `data:` lines, then `[DONE]`. Each event's id "
-    "is as on the chat's own stream.",
+    "description": "The answer as an AI SDK UI message stream: JSON in `data:` lines, then `[DONE]`. The ids of "
+    "events are as on the chat's own stream.",
     "headers": {"x-vercel-ai-ui-message-stream": {"schema": {"const": "v1"}}},
     "content": {
         "text/event-stream": {
@@ -262,7 +262,7 @@ UI_RESUME: Operation = {
         UI_SESSION,
         *LAST_EVENT,
     ],
-    "responses": {"200": UI_STREAM, "204": NOTHING, **responses(*IDENTITY, ChatNotFound)},
+    "responses": {"200": UI_STREAM, "204": NOTHING, **responses(*IDENTITY, ChatNotFound, RateLimited)},
 }
 
 OPERATIONS: dict[tuple[str, str], Operation] = {

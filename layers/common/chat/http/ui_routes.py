@@ -50,18 +50,19 @@ def ui_routes(deps: HttpDeps, names: NamedChats, start: StartAnswer, follow: Fol
         content = _content(sent, settings.max_content_chars)
         message_name = _text(sent, "id")
         chat_id = await names.find_or_create(user_id, name)
+        session_id = _session(request, chat_id)
         found = await start(
             SendMessage(
                 chat_id=chat_id,
                 user_id=user_id,
-                session_id=_session(request, chat_id),
+                session_id=session_id,
                 content=content,
                 user_message_id=message_id(chat_id, message_name),
                 seconds_left=seconds_left(request),
             )
         )
         if isinstance(found, StoredAnswer):
-            return watch(request, follow.from_stored(found))
+            return watch(request, await follow.from_stored(found, user_id, session_id))
         encode = UiMessageEncoder(found.answer.identity.message_id)
         return EventStreamResponse(found, encode, settings.heartbeat_seconds, must_finish=True, headers=HEADERS)
 
