@@ -70,6 +70,7 @@ def function(plan: Plan, one: FunctionPlan, settings: Mapping[str, str], api: so
     if one.concurrency > 1:
         own["AWS_LAMBDA_MAX_CONCURRENCY"] = str(one.concurrency)
     inherited = {name: value for name, value in plan.environ.items() if name != "AWS_LAMBDA_MAX_CONCURRENCY"}
+    inherited["CHAT_ALLOWED_ORIGINS"] = inherited.get("CHAT_ALLOWED_ORIGINS") or "http://localhost:*"
     environ = (
         _python_path(
             inherited, one.folder, plan.root / "layers" / "common", plan.root / "packages" / "lambda-stream" / "src"

@@ -4,6 +4,11 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,8 @@ import pytest_asyncio
 
 from chat.domain.model import new_id
 from tests.kit.ai_server import AIServer, Gate, body, chunk, cut, event, finish, say, status, text
-from tests.kit.node import put, workshop
+from tests.kit.browser import chromium
+from tests.kit.node import EXAMPLES, put, workshop
 from tests.kit.service import running
 from tests.kit.waiting import until
 
@@ -201,13 +207,52 @@ async def test_a_second_tab_watches_the_answer_and_cannot_send_into_it(open_chat
 async def test_a_killed_process_is_an_interrupted_answer_with_its_text(open_chat, ai, service):
     ai.script(say("Hello", " world", gate=(gate := Gate())))
     chat = await open_chat()
-    sending = asyncio.create_task(chat("send", text="one"))
+    await chat("send", text="one", wait=False)
     await gate.release()
-    await gate.reached()
+    await chat("until", text="Hello")
     [pid] = service.pids("-m lambda_stream")
     os.kill(pid, signal.SIGKILL)
     await until(lambda: pid not in service.pids("-m lambda_stream") and service.pids("-m lambda_stream"))
-    assert (await sending)["status"] == "error"
+    assert (await chat("settled"))["status"] == "error"
     await chat("reload", keep=1)
     state = await chat("resume")
     assert (state["error"], said(state)) == ("The answer was interrupted.", "Hello")
+
+
+@pytest.fixture(scope="module")
+def example() -> Iterator[str]:
+    """`examples/ai-sdk`, bundled, on a port of its own: another origin than the service."""
+    folder = workshop(EXAMPLES / "ai-sdk")
+    for name in ("chat.jsx", "index.html"):
+        put(folder, EXAMPLES / "ai-sdk" / name)
+    bundle = ["node_modules/.bin/esbuild", "chat.jsx", "--bundle", "--jsx=automatic", "--outfile=chat.js"]
+    subprocess.run(bundle, cwd=folder, check=True, capture_output=True, timeout=60)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("localhost", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://localhost:{server.server_address[1]}/"
+        server.shutdown()
+
+
+async def test_the_example_sends_stops_and_goes_on_after_a_reload(example, ai, service):
+    gate = Gate()
+    ai.script(say("Hello", " world", gate=gate), say("Never", " ending", gate=Gate()))
+    async with chromium() as browser, await browser.new_context() as context:
+        page = await context.new_page()
+        await page.goto(f"{example}?url={service.url}")
+        await page.fill("input", "one")
+        await page.click("text=Send")
+        await gate.release()
+        await page.wait_for_selector("[data-role=assistant]:has-text('Hello')")
+        await page.reload()
+        await page.wait_for_selector("[data-role=assistant]:has-text('Hello')")
+        await gate.open()
+        await page.wait_for_selector("[data-role=assistant]:has-text('Hello world')")
+        await page.wait_for_selector("[role=status]:has-text('ready')")
+        await page.fill("input", "two")
+        await page.click("text=Send")
+        await page.wait_for_selector("button:has-text('Stop'):enabled")
+        await page.wait_for_function("document.querySelectorAll('[data-role=assistant]').length === 2")
+        await page.click("text=Stop")
+        await ai.calls[-1].closed.wait()
+        assert await page.locator("[data-role=user]").count() == 2

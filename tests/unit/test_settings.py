@@ -51,6 +51,18 @@ def test_a_wrong_setting_is_named(name: str, value: str):
         Settings.read({**GOOD, name: value}, with_ai=True)
 
 
+def test_origins_are_a_list():
+    assert Settings.read(GOOD).allowed_origins == ()
+    found = Settings.read({**GOOD, "CHAT_ALLOWED_ORIGINS": "https://a.example, http://localhost:*"}).allowed_origins
+    assert found == ("https://a.example", "http://localhost:*")
+
+
+@pytest.mark.parametrize("value", ["a.example", "https://a.example/", "https://a.example/x", "*,https://a.a", "null"])
+def test_what_is_no_origin_is_named(value: str):
+    with pytest.raises(SettingsError, match="CHAT_ALLOWED_ORIGINS"):
+        Settings.read({**GOOD, "CHAT_ALLOWED_ORIGINS": value})
+
+
 @pytest.mark.parametrize("value", ["redis://:hunter2@[bad", "memcached://:hunter2@cache"])
 def test_a_wrong_secret_is_not_shown(value: str):
     with pytest.raises(SettingsError) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -104,6 +105,8 @@ class Settings:
     max_concurrency: int
     """How many requests one process serves at once."""
     telemetry: TelemetrySettings
+    allowed_origins: tuple[str, ...] = ()
+    """Other origins whose pages may call: exact, with `:*` for any port, or `*` alone."""
     ai: AISettings | None = field(default=None)
 
     @classmethod
@@ -131,6 +134,7 @@ class Settings:
             deadline_margin_seconds=env.seconds("CHAT_DEADLINE_MARGIN_SECONDS", 5),
             max_concurrency=env.whole("AWS_LAMBDA_MAX_CONCURRENCY", 1, least=1),
             telemetry=_read_telemetry(env),
+            allowed_origins=_read_origins(env),
             ai=_read_ai(env) if with_ai else None,
         )
 
@@ -230,6 +234,19 @@ def _read_auth(env: _Environment) -> AuthSettings:
     return AuthSettings(
         mode, jwks_url, secret, algorithms, env.required("CHAT_JWT_ISSUER"), env.required("CHAT_JWT_AUDIENCE")
     )
+
+
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]*[A-Za-z0-9\]](:\*)?")
+
+
+def _read_origins(env: _Environment) -> tuple[str, ...]:
+    origins = tuple(name for part in (env.text("CHAT_ALLOWED_ORIGINS") or "").split(",") if (name := part.strip()))
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise SettingsError(f"CHAT_ALLOWED_ORIGINS: {origin!r} is not an origin such as https://chat.example.com")
+    if "*" in origins and len(origins) > 1:
+        raise SettingsError("CHAT_ALLOWED_ORIGINS: * allows every origin; leave the others out")
+    return origins
 
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

@@ -21,6 +21,7 @@ from chat.application.run_answer import AnswerRun
 from chat.application.start_answer import SendMessage, StartAnswer
 from chat.domain.model import StoredAnswer
 from chat.http.auth.identity import TokenVerifier, identify_caller, identify_canceller, identify_user
+from chat.http.cors import Cors
 from chat.http.errors import InvalidRequest
 from chat.http.event_stream import EventStreamResponse
 from chat.http.health import Health
@@ -64,10 +65,13 @@ class HttpDeps:
 
 def application(deps: HttpDeps, routes: Sequence[Route], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """Return an ASGI application of `routes` and `/health`, with problem documents for all errors."""
+    middleware = [Middleware(UnknownErrors)]
+    if origins := deps.settings.allowed_origins:
+        middleware.insert(0, Middleware(Cors, allowed_origins=origins))
     app = Starlette(
         routes=[*routes, route("/health", health_endpoint(deps.health), "GET", "HEAD")],
         exception_handlers=exception_handlers(),
-        middleware=[Middleware(UnknownErrors)],
+        middleware=middleware,
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # a path with a slash too many is no route
