@@ -214,9 +214,15 @@ async def test_a_killed_process_is_an_interrupted_answer_with_its_text(open_chat
     os.kill(pid, signal.SIGKILL)
     await until(lambda: pid not in service.pids("-m lambda_stream") and service.pids("-m lambda_stream"))
     assert (await chat("settled"))["status"] == "error"
+    state = await chat("look")
+    assert said(state) == "Hello"
     await chat("reload", keep=1)
     state = await chat("resume")
-    assert (state["error"], said(state)) == ("The answer was interrupted.", "Hello")
+    if len(state["messages"]) > 1:  # else it had been ended before
+        assert (state["error"], said(state)) == ("The answer was interrupted.", "Hello")
+    state = await chat("send", text="two")
+    assert (state["status"], said(state)) == ("ready", "Hello world")
+    assert [turn["content"] for turn in ai.calls[-1].json["messages"]][-3:] == ["one", "Hello", "two"]
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clients"), pytest.mark.a
 
 PYTHON = "httpx_sse_client.py"
 NODE = ["fetch-event-source.mjs", "eventsource.mjs"]
+AI_SDK = "ai-sdk/chat.jsx"
 OLD = "old-service.mjs"
 ANSWER = ["안녕", "하세요 ", "👋🏽", "\n\u2028끝"]
 
@@ -228,6 +229,6 @@ def embedded(document):
 
 async def test_the_document_holds_every_example_literally():
     found = embedded((ROOT / "docs" / "clients.md").read_text())
-    assert set(found) == {f"examples/{name}" for name in ["curl.sh", "fetch.js", *NODE, PYTHON, OLD]}
+    assert set(found) == {f"examples/{name}" for name in ["curl.sh", "fetch.js", *NODE, PYTHON, AI_SDK, OLD]}
     for name, text in found.items():
         assert text == (ROOT / name).read_text(), f"{name} differs from docs/clients.md"
