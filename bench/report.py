@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import money
+from bench import cost
 from bench.figures import FIGURES, PEERS, TARGETS, Samples, of_target, shown, spread
 from bench.plot import plot
 
@@ -84,7 +84,7 @@ def of_document(found: dict[str, Any]) -> str:
     """Return all tables for what `document` returned."""
     samples: Samples = found["samples"]
     head = f"{found['machine']}; {found['at'][:10]}; medians of {found['rounds']} rounds in which the peers take turns."
-    return "\n\n".join([head, figures_table(samples), targets_table(samples), money.table(samples)])
+    return "\n\n".join([head, figures_table(samples), targets_table(samples), cost.table(samples)])
 
 
 def summary(found: dict[str, Any]) -> str:

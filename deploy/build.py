@@ -69,7 +69,7 @@ def build(logical_id: str, folder: Path, target: Target, compiler: str | None, r
     else:
         _build_function(unit, root, folder, target)
         compile_sources(folder, "/var/task", compiler)
-    settle(folder)
+    normalize(folder)
 
 
 def _build_layer(root: Path, folder: Path, target: Target) -> None:
@@ -109,7 +109,7 @@ def compile_sources(folder: Path, shown_as: str, compiler: str | None) -> None:
     subprocess.run(command, check=True, env=environ)  # noqa: S603  # the target's interpreter
 
 
-def settle(folder: Path) -> None:
+def normalize(folder: Path) -> None:
     """Give every file the same time, and a mode that depends on nothing but whether it can be executed."""
     for path in [folder, *folder.rglob("*")]:
         executable = path.is_dir() or path.stat().st_mode & 0o100

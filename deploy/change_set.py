@@ -1,7 +1,7 @@
 """Decides whether a change set does what it is for and nothing else. Pure: it reads what CloudFormation describes.
 
 a unit       only resources that carry the unit's prefix; nothing is replaced but what is made anew for each version
-the stack    anything, but nothing that holds data or an address is replaced or removed
+the stack    anything that its stack policy allows; this says so before CloudFormation would in the middle of an update
 """
 
 from __future__ import annotations
@@ -12,45 +12,33 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from deploy.stack_policy import POLICY, StackPolicy
 from deploy.units import Unit, unit_named
 
 Change = Mapping[str, Any]
 
 VERSIONED = ("AWS::Lambda::Version", "AWS::Lambda::LayerVersion")
 """Made anew at each change; the old one is kept (`Retain`), whatever the change set calls it."""
-PRECIOUS = (
-    "AWS::EC2::EIP",
-    "AWS::EC2::NatGateway",
-    "AWS::EC2::Subnet",
-    "AWS::EC2::VPC",
-    "AWS::ElastiCache::ServerlessCache",
-    "AWS::Lambda::Function",
-    "AWS::Lambda::Url",
-    "AWS::Logs::LogGroup",
-    "AWS::RDS::DBCluster",
-    "AWS::RDS::DBInstance",
-    "AWS::SecretsManager::Secret",
-)
-"""Holds data, or an address that somebody outside knows."""
 
 
-def stains(changes: Iterable[Change], unit: Unit | None) -> list[str]:
-    """Return what the change set must not contain, one sentence each; nothing if it is clean.
+def violations(changes: Iterable[Change], unit: Unit | None, policy: str = POLICY) -> list[str]:
+    """Return what the change set must not contain, one sentence each.
 
-    Without a unit the rules for the stack hold.
+    Without a unit it is a change of the stack, which may neither replace nor remove what `policy` protects.
     Source: AWS CloudFormation API, `DescribeChangeSet`, `ResourceChange`.
     """
+    protection = StackPolicy.parse(policy)
     found = []
     for change in changes:
         resource = change.get("ResourceChange")
         if resource is None:
             found.append(f"a change that is no resource: {change.get('Type')}")
-        elif complaint := _stain_of_unit(resource, unit) if unit else _stain_of_stack(resource):
+        elif complaint := _violation_of_unit(resource, unit) if unit else _violation_of_policy(resource, protection):
             found.append(f"{resource['LogicalResourceId']} ({resource['ResourceType']}): {complaint}")
     return found
 
 
-def _stain_of_unit(resource: Change, unit: Unit) -> str | None:
+def _violation_of_unit(resource: Change, unit: Unit) -> str | None:
     kind, action = resource["ResourceType"], resource["Action"]
     if not resource["LogicalResourceId"].startswith(unit.prefix):
         return f"is none of {unit.name}'s"
@@ -63,12 +51,13 @@ def _stain_of_unit(resource: Change, unit: Unit) -> str | None:
     return "may be replaced" if resource.get("Replacement", "False") != "False" else None
 
 
-def _stain_of_stack(resource: Change) -> str | None:
-    if resource["ResourceType"] not in PRECIOUS:
+def _violation_of_policy(resource: Change, protection: StackPolicy) -> str | None:
+    """What is only perhaps replaced (`Conditional`) is left to CloudFormation, which holds itself to the policy."""
+    if not protection.protects(resource["ResourceType"], resource["LogicalResourceId"]):
         return None
     if resource["Action"] not in ("Add", "Modify"):
         return f"is lost: {resource['Action']}"
-    return "may be replaced" if resource.get("Replacement", "False") != "False" else None
+    return "is replaced" if resource.get("Replacement") == "True" else None
 
 
 def _keeps_old(resource: Change) -> bool:
@@ -78,12 +67,12 @@ def _keeps_old(resource: Change) -> bool:
 
 
 def main() -> None:
-    """Read a change set (`aws cloudformation describe-change-set`) from standard input; fail unless it is clean."""
+    """Read a change set (`aws cloudformation describe-change-set`) from standard input; fail at a violation."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("unit", help="a unit, or stack")
     name = parser.parse_args().unit
-    found = stains(json.load(sys.stdin)["Changes"], None if name == "stack" else unit_named(name))
-    print("\n".join(found) or "clean")
+    found = violations(json.load(sys.stdin)["Changes"], None if name == "stack" else unit_named(name))
+    print("\n".join(found) or "no violations")
     sys.exit(bool(found))
 
 

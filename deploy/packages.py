@@ -117,7 +117,7 @@ def strip(folder: Path) -> None:
         for path in list(folder.glob(part)):
             _remove(path)
     for library in folder.rglob("*.so"):
-        library.write_bytes(loaded_part(library.read_bytes()))
+        library.write_bytes(strip_elf(library.read_bytes()))
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and path.name in _NEEDLESS_FOLDERS:
             shutil.rmtree(path)
@@ -129,7 +129,7 @@ def strip(folder: Path) -> None:
                 _remove(path)
 
 
-def loaded_part(library: bytes) -> bytes:
+def strip_elf(library: bytes) -> bytes:
     """Return a shared library without what no loader reads: debug sections, symbol tables, section headers.
 
     What follows the last segment is cut, and the file header no longer points there.

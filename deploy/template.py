@@ -45,10 +45,15 @@ def dump(template: Template) -> str:
     return json.dumps(template, indent=1, sort_keys=True)
 
 
-def with_code(deployed: Template, packaged: Template, unit: Unit) -> Template:
-    """Return the deployed template with the code of one unit, function and layer, taken from a new one."""
+def with_code(deployed: Template, packaged: Template, unit: Unit, shift_from: Template | None = None) -> Template:
+    """Return the deployed template with the code of one unit, function and layer, taken from a new one.
+
+    How traffic moves to it comes along, or from `shift_from`: an earlier roll-back may have said "at once".
+    """
     result = copy.deepcopy(deployed)
     _copy_code(packaged, result, unit)
+    for shift, wanted in zip(_shifts(result, unit), _shifts(shift_from or packaged, unit), strict=False):
+        shift["Type"] = wanted["Type"]
     return result
 
 
@@ -58,6 +63,21 @@ def without_code(packaged: Template, deployed: Template) -> Template:
     for unit in UNITS:
         _copy_code(deployed, result, unit)
     return result
+
+
+def at_once(template: Template, unit: Unit) -> Template:
+    """Return the template with all traffic of a unit moving at once."""
+    result = copy.deepcopy(template)
+    for shift in _shifts(result, unit):
+        shift["Type"] = "AllAtOnce"
+    return result
+
+
+def _shifts(template: Template, unit: Unit) -> list[dict[str, Any]]:
+    """Return the parts of a template that say how traffic of a unit moves."""
+    functions = [template["Resources"].get(name, {}) for name, place in unit.code if place == "CodeUri"]
+    found = [function.get("Properties", {}).get("DeploymentPreference") for function in functions]
+    return [shift for shift in found if shift]
 
 
 def _copy_code(source: Template, target: Template, unit: Unit) -> None:

@@ -77,7 +77,12 @@ class Rendered:
             ((name, argument),) = node.items()
             if name == "Ref" or (name == "Condition" and isinstance(argument, str)) or name.startswith("Fn::"):
                 return getattr(self, "_" + name.removeprefix("Fn::").lower())(argument)
-        found = {key: self.value(entry) for key, entry in node.items() if key not in ("Condition", "Metadata")}
+        kept = {
+            key: entry
+            for key, entry in node.items()
+            if key != "Metadata" and not (key == "Condition" and isinstance(entry, str))
+        }
+        found = {key: self.value(entry) for key, entry in kept.items()}
         return {key: entry for key, entry in found.items() if entry is not NOTHING}
 
     def _check(self, name: str, value: str, declared: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
-from deploy.build import archive, build, compile_sources, settle, target_python
-from deploy.packages import Target, _lines_of, _name_of, loaded_part, strip
+from deploy.build import archive, build, compile_sources, normalize, target_python
+from deploy.packages import Target, _lines_of, _name_of, strip, strip_elf
 
 
 def tree(folder, files):
@@ -31,7 +31,7 @@ def test_the_same_files_make_the_same_archive_whenever_and_however_they_were_wri
     (two / "run").chmod(0o775)
     os.utime(two / "b.py", (1_700_000_000, 1_700_000_000))
     for folder in (one, two):
-        settle(folder)
+        normalize(folder)
         archive(folder, folder.with_suffix(".zip"))
     assert one.with_suffix(".zip").read_bytes() == two.with_suffix(".zip").read_bytes()
     with zipfile.ZipFile(one.with_suffix(".zip")) as zipped:
@@ -69,12 +69,12 @@ def test_a_library_is_cut_behind_its_last_segment():
     struct.pack_into("<Q", segment, 8, 0)
     struct.pack_into("<Q", segment, 32, 150)
     library = bytes(header + segment).ljust(150, b"c") + b"debug" * 20
-    cut = loaded_part(library)
+    cut = strip_elf(library)
     assert cut[150:] == b""
     assert cut[120:] == library[120:150]
     assert struct.unpack_from("<Q", cut, 40) == (0,)
     assert struct.unpack_from("<HHHHH", cut, 54) == (56, 1, 64, 0, 0)
-    assert loaded_part(b"!<arch>\n") == b"!<arch>\n"
+    assert strip_elf(b"!<arch>\n") == b"!<arch>\n"
 
 
 def test_a_locked_requirement_keeps_its_hashes_and_marker(tmp_path):

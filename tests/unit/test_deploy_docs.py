@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy import costs
+from deploy.template import load
 from deploy.units import UNITS
 from tests.kit.cloudformation import TEMPLATE, Rendered
 
@@ -47,7 +48,8 @@ def test_the_counts_that_are_priced_are_those_of_the_template():
 def test_every_parameter_that_the_page_names_exists_and_every_file_too():
     names = set(re.findall(r"\b([A-Z][a-z]+[A-Za-z]*)=", PAGE)) - {"OutputKey"}
     assert len(names) > 8
-    assert names <= set(TEMPLATE["Parameters"])
+    bootstrap = load((ROOT / "deploy" / "bootstrap.yaml").read_text())
+    assert names <= set(TEMPLATE["Parameters"]) | set(bootstrap["Parameters"])
     for path in re.findall(r"`((?:deploy|events|tests|layers|docs)/[\w./-]*\w)`", PAGE):
         assert (ROOT / path).exists(), path
 

@@ -332,8 +332,19 @@ class TestFunctions:
         for name in FUNCTIONS[:3]:
             alarms = rendered.of(name)["DeploymentPreference"]["Alarms"]
             assert f"<{name.removesuffix('Function')}ErrorsAlarm>" in alarms
-            dimensions = rendered.of(alarms[0].strip("<>"))["Dimensions"]
-            assert {"Name": "Resource", "Value": f"<{name}>:live"} in dimensions
+            _, *metrics = rendered.of(alarms[0].strip("<>"))["Metrics"]
+            for metric in metrics:
+                dimensions = metric["MetricStat"]["Metric"]["Dimensions"]
+                assert {"Name": "Resource", "Value": f"<{name}>:live"} in dimensions
+
+    def test_what_takes_a_version_back_is_a_rate_and_more_than_one_request(self):
+        rendered = Rendered(**KEY)
+        for name in FUNCTIONS[:3]:
+            for alarm in rendered.of(name)["DeploymentPreference"]["Alarms"]:
+                rate, many, all_of_them = rendered.of(alarm.strip("<>"))["Metrics"]
+                assert f"IF({many['Id']} >= " in rate["Expression"]
+                assert f"100 * {many['Id']} / " in rate["Expression"]
+                assert all_of_them["Id"] in rate["Expression"]
 
     def test_cross_origin_answers_come_from_the_url_only_for_named_origins(self):
         assert "Cors" not in Rendered(**KEY).of("StreamChatFunction")["FunctionUrlConfig"]
@@ -350,6 +361,11 @@ def test_the_dashboard_is_json_in_every_form():
         assert len(json.loads(rendered.of("ChatDashboard")["DashboardBody"])["widgets"]) == 12
 
 
+def metrics_of(alarm):
+    """What an alarm reads: one metric, or those of an expression."""
+    return [entry["MetricStat"]["Metric"] for entry in alarm.get("Metrics", []) if "MetricStat" in entry] or [alarm]
+
+
 def watched(rendered):
     """The chat's own metrics on the dashboard and in alarms, with their service."""
     body = json.loads(rendered.of("ChatDashboard")["DashboardBody"])
@@ -358,10 +374,12 @@ def watched(rendered):
     dashboard = {(row[1], row[3]) for row in rows}
     alarms = set()
     for resource in rendered.resources.values():
-        if resource["Type"] == "AWS::CloudWatch::Alarm" and resource["Properties"].get("Namespace") == "aiva-chat":
-            service, *_ = resource["Properties"]["Dimensions"]
-            assert service["Name"] == metric_names.SERVICE
-            alarms.add((resource["Properties"]["MetricName"], service["Value"]))
+        if resource["Type"] == "AWS::CloudWatch::Alarm":
+            for metric in metrics_of(resource["Properties"]):
+                if metric["Namespace"] == "aiva-chat":
+                    service, *_ = metric["Dimensions"]
+                    assert service["Name"] == metric_names.SERVICE
+                    alarms.add((metric["MetricName"], service["Value"]))
     return dashboard, alarms
 
 
@@ -370,7 +388,11 @@ def test_dashboard_and_alarms_watch_what_the_code_emits():
     dashboard, alarms = watched(rendered)
     emitted = {metric.name for metric in metric_names.METRICS}
     assert {name for name, _ in dashboard} == emitted
-    assert {name for name, _ in alarms} == {"FirstDelta", "CancelLatency", "Fallback", "AnswerFailed"} <= emitted
+    assert (
+        {name for name, _ in alarms}
+        == {*("FirstDelta", "CancelLatency", "Fallback", "AnswerFailed", "AnswerStarted")}
+        <= emitted
+    )
     services = {rendered.environment(name)["POWERTOOLS_SERVICE_NAME"] for name in functions(rendered)}
     assert {service for _, service in dashboard | alarms} <= services
     assert {rendered.environment(name)["POWERTOOLS_METRICS_NAMESPACE"] for name in functions(rendered)} == {"aiva-chat"}

@@ -16,8 +16,9 @@ SHARED_ALARMS = {
     "ThrottlesAlarm",
     "DatabaseConnectionsAlarm",
 }
+SMOKE = {"SmokeLogGroup", "SmokeRole", "SmokeMayInvoke"}
 DIGEST = {"Settings", "Digest", "DigestLogGroup", "DigestRole"}
-SHARED = {"ReadStores", "ChatDashboard"} | SHARED_ALARMS | DIGEST
+SHARED = {"ReadStores", "ChatDashboard"} | SHARED_ALARMS | DIGEST | SMOKE
 OWN_KINDS = ("AWS::Serverless::Function", "AWS::Serverless::LayerVersion", "AWS::Logs::LogGroup", "Custom::Migration")
 
 

@@ -1,4 +1,4 @@
-"""What the figures mean in money; prices and the ways to run are those of deploy/costs.py."""
+"""What the figures cost; prices and the ways to run are those of deploy/costs.py."""
 
 from __future__ import annotations
 
