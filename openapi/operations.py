@@ -112,7 +112,7 @@ CREATE: Operation = {
                 "cancel": _link("cancelAnswer", "Cancel an answer."),
             },
         },
-        **responses(*IDENTITY, *BODY, IdempotencyConflict),
+        **responses(*IDENTITY, *BODY, IdempotencyConflict, RateLimited),
     },
 }
 
@@ -177,7 +177,7 @@ CANCEL: Operation = {
             cancelling=describe(Cancelling(None)),
             not_active=describe(NotActive()),
         ),
-        **responses(*IDENTITY, *BODY, ChatNotFound),
+        **responses(*IDENTITY, *BODY, ChatNotFound, RateLimited),
     },
 }
 

@@ -24,6 +24,7 @@ FREE = {
     "CHAT_MESSAGES_PER_MINUTE": "0",
     "CHAT_MAX_ACTIVE_ANSWERS_PER_USER": "0",
     "CHAT_MAX_STREAMS_PER_USER": "0",
+    "CHAT_CHATS_PER_MINUTE": "0",
     "CHAT_MAX_BODY_BYTES": "1000000",  # a message may be four times as long in escapes
 }
 JWT = {

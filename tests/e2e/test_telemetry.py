@@ -33,6 +33,7 @@ async def service_with(ai: AIServer):
         "CHAT_MESSAGES_PER_MINUTE": "0",
         "CHAT_MAX_ACTIVE_ANSWERS_PER_USER": "0",
         "CHAT_MAX_STREAMS_PER_USER": "0",
+        "CHAT_CHATS_PER_MINUTE": "0",
         "CHAT_AI_MAX_RETRIES": "0",
     }
     manager = running(environ)

@@ -85,6 +85,7 @@ async def functions(ai, embedded_redis, database_url):
         "CHAT_MAX_BODY_BYTES": "200000",
         "CHAT_MAX_ACTIVE_ANSWERS_PER_USER": "0",
         "CHAT_MAX_STREAMS_PER_USER": "0",
+        "CHAT_CHATS_PER_MINUTE": "0",
         "CHAT_MESSAGES_PER_MINUTE": "0",
     }
     async with Functions(environ, ai) as functions:
@@ -557,6 +558,25 @@ async def test_limits_answer_429_with_retry_after(ai, embedded_redis, sqlite_url
         response = await functions.stream(chat_id, headers=headers)
     problem(response, 429, "rate_limited")
     assert 1 <= int(response.headers["retry-after"]) <= 60
+
+
+async def test_new_chats_and_cancels_that_wait_for_their_message_are_limited(ai, embedded_redis, sqlite_url):
+    limits = {"CHAT_CHATS_PER_MINUTE": "2"}
+    environ = {"REDIS_URL": embedded_redis, "MYSQL_URL": sqlite_url, "OPENAI_BASE_URL": ai.url, **limits}
+    user = {"X-User-Id": f"u-{new_id()}"}
+    headers = {**user, "X-Session-Id": "phone"}
+    async with Functions(environ, ai) as functions:
+        chat_id = await functions.new_chat(user)
+        again = [await functions.create({**user, "Idempotency-Key": "same"}) for _ in range(3)]
+        assert len({response.json()["chatId"] for response in again}) == 1
+        refused = await functions.create(user)
+        problem(refused, 429, "rate_limited")
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        waiting = [await functions.cancel(chat_id, headers, json={"userMessageId": new_id()}) for _ in range(32)]
+        assert {response.json()["status"] for response in waiting} == {"cancelling"}
+        refused = await functions.cancel(chat_id, headers, json={"userMessageId": new_id()})
+        problem(refused, 429, "rate_limited")
+        assert (await functions.cancel(chat_id, headers)).json()["status"] == "not_active"
 
 
 async def test_open_streams_are_limited_whatever_opened_them_and_cancels_and_health_are_not(ai, redis_url, sqlite_url):

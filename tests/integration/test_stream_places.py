@@ -1,4 +1,4 @@
-"""Open streams are limited for each user, on fakeredis and on every real server; with Redis away in each process."""
+"""Limits of open streams, new chats and waiting cancels, on fakeredis and on every real server, and with Redis away."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from chat.application.admission import Admission, StreamPlace
 from chat.application.ports import AdmissionRequest
 from chat.domain.errors import RateLimited
 from chat.domain.model import new_id
-from chat.settings import LimitSettings, Secret
+from chat.settings import MAX_PENDING_CANCELS, LimitSettings, Secret
 from tests.kit.fake_redis import FakeServers
 from tests.kit.proxy import Proxy
 from tests.kit.redis_servers import EVERY_REDIS, own_server, redis_address
@@ -29,9 +29,9 @@ def servers(request: pytest.FixtureRequest) -> RedisServers:
 
 
 @asynccontextmanager
-async def process(servers: RedisServers, streams: int, active: int = 0, place_seconds: float = 30):
+async def process(servers: RedisServers, streams: int = 0, active: int = 0, place_seconds: float = 30, chats: int = 0):
     client = servers.client(lambda: None)
-    limits = LimitSettings(active, 0, 0, streams)
+    limits = LimitSettings(active, 0, 0, streams, chats, MAX_PENDING_CANCELS)
     try:
         yield RedisRateLimiter(client, FlushLoop(client), limits, place_seconds=place_seconds)
     finally:
@@ -222,3 +222,43 @@ async def test_nothing_runs_in_the_background_when_no_stream_is_open(embedded_re
         assert asyncio.all_tasks() != before
         await place.close()
         assert asyncio.all_tasks() == before
+
+
+async def test_of_a_hundred_new_chats_at_once_as_many_are_made_as_a_minute_allows(servers):
+    async with process(servers, chats=60) as one, process(servers, chats=60) as other:
+        user = new_id()
+        asked = [(one, other)[n % 2].count_chat(user, str(n)) for n in range(100)]
+        refused = [error for error in await asyncio.gather(*asked, return_exceptions=True) if error]
+        assert {(type(error), error.limit) for error in refused} == {(RateLimited, "chats")}
+        assert len(refused) == 40
+        assert all(1 <= error.retry_after_seconds <= 60 for error in refused)
+        await one.count_chat(new_id(), "another user's")
+
+
+async def test_a_chat_that_is_made_again_with_the_same_key_counts_once(servers):
+    async with process(servers, chats=2) as limits:
+        user = new_id()
+        for _ in range(9):
+            await limits.count_chat(user, "key")
+        await limits.count_chat(user, "other")
+        await limits.count_chat(user, "key")
+        with pytest.raises(RateLimited):
+            await limits.count_chat(user, "third")
+
+
+async def test_cancels_that_wait_for_their_messages_are_limited(servers):
+    async with process(servers) as limits:
+        user = new_id()
+        for _ in range(2):
+            for number in range(MAX_PENDING_CANCELS):
+                await limits.count_pending_cancel(user, str(number))
+        with pytest.raises(RateLimited) as caught:
+            await limits.count_pending_cancel(user, "more")
+        assert (caught.value.limit, 1 <= caught.value.retry_after_seconds <= 60) == ("cancels", True)
+        await limits.count_pending_cancel(new_id(), "another user's")
+
+
+async def test_with_redis_away_chats_are_made():
+    async with process(open_servers(Secret(AWAY)), chats=1) as limits:
+        for number in range(9):
+            await limits.count_chat("user", str(number))

@@ -214,11 +214,11 @@ class Service(Process):
         telemetry = RecordingTelemetry()
         recover = OrphanRecovery(life.chats, life.coordination, life.coordination, telemetry, life.clock)
         budget = Budget(1000, 100, MARGIN_SECONDS, CHECKPOINT_SECONDS)
-        self.create = CreateChat(life.chats, life.clock)
+        self.create = CreateChat(life.chats, life.limits, telemetry, life.clock)
         deps = AnswerDeps(life.chats, life.coordination, self.ai, telemetry, budget, life.clock)
         self.start_answer = StartAnswer(deps, life.limits, recover)
         self.follow = FollowAnswer(life.chats, life.coordination, recover, life.limits, telemetry)
-        self.cancel = CancelAnswer(life.chats, life.coordination, recover, telemetry, life.clock)
+        self.cancel = CancelAnswer(life.chats, life.coordination, recover, life.limits, telemetry, life.clock)
 
     def stood_still(self, now: float) -> float:
         return 0 if self.stopped_at is None else now - self.stopped_at

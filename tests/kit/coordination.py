@@ -121,6 +121,12 @@ class NoRateLimiter:
             self.spent[attempt] = tokens
             self.counted += [attempt.message] * has_started
 
+    async def count_chat(self, user_id: str, name: str) -> None:
+        pass
+
+    async def count_pending_cancel(self, owner: str, name: str) -> None:
+        pass
+
     async def open_stream(self, stream: StreamRequest) -> None:
         self.streams.add(stream)
 

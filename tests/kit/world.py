@@ -112,7 +112,7 @@ class World:
         self.limits = limits or NoRateLimiter()
         self.telemetry = telemetry or RecordingTelemetry()
         self.recover = OrphanRecovery(self.chats, self.coordination, self.coordination, self.telemetry, self.clock)
-        self.create = CreateChat(self.chats, self.clock)
+        self.create = CreateChat(self.chats, self.limits, self.telemetry, self.clock)
         budget = Budget(1000, 100, 5, checkpoint_seconds, store_seconds)
         deps = AnswerDeps(self.chats, self.coordination, self.ai, self.telemetry, budget, self.clock)
         self.start = StartAnswer(deps, self.limits, self.recover)
@@ -120,7 +120,7 @@ class World:
             self.chats, self.coordination, self.recover, self.limits, self.telemetry, silence_seconds, away_seconds
         )
         self.cancel_answer = CancelAnswer(
-            self.chats, self.coordination, self.recover, self.telemetry, self.clock, wait_seconds
+            self.chats, self.coordination, self.recover, self.limits, self.telemetry, self.clock, wait_seconds
         )
 
     async def new_chat(self) -> str:

@@ -312,6 +312,14 @@ MUTANTS = (
         "restored: list[Place] = []",
     ),
     Mutant(
+        "limits: new chats and waiting cancels are counted",
+        "tests/integration/test_stream_places.py"
+        "::test_of_a_hundred_new_chats_at_once_as_many_are_made_as_a_minute_allows",
+        f"{CHAT}/adapters/redis/limit_scripts.py",
+        "redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2])",
+        "false",
+    ),
+    Mutant(
         "resume: text from MySQL outdates the ids of the log",
         "tests/unit/test_follow.py::test_who_was_cut_while_redis_was_away_gets_no_text_twice_when_it_is_back",
         f"{CHAT}/application/follow_answer.py",

@@ -24,7 +24,12 @@ from tests.soak.gauges import MAX_GROWTH, SLACK, Gauges, busy
 from tests.soak.rows import Rows
 from tests.soak.streams import Clients, Tally
 
-LIMITS = ("CHAT_MESSAGES_PER_MINUTE", "CHAT_MAX_ACTIVE_ANSWERS_PER_USER", "CHAT_MAX_STREAMS_PER_USER")
+LIMITS = (
+    "CHAT_MESSAGES_PER_MINUTE",
+    "CHAT_MAX_ACTIVE_ANSWERS_PER_USER",
+    "CHAT_MAX_STREAMS_PER_USER",
+    "CHAT_CHATS_PER_MINUTE",
+)
 LINE_SECONDS = 10.0
 MEMORY_JUDGED_FROM_SECONDS = 170
 """In shorter runs a process is still filling its pools and caches."""

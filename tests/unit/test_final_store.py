@@ -12,7 +12,7 @@ from chat.domain.errors import StorageUnavailable
 from chat.domain.model import AnswerIds, FinalAnswer, NewAnswer, Outcome, Status, Usage, new_id
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
-from tests.kit.coordination import MemoryCoordination, RecordingTelemetry
+from tests.kit.coordination import MemoryCoordination, NoRateLimiter, RecordingTelemetry
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 FINAL = FinalAnswer(Outcome(Status.COMPLETED, "stop"), "text", "", [], Usage(1, 2), NOW)
@@ -57,7 +57,7 @@ async def setting():
     chats = Store()
     from chat.application.create_chat import CreateChat
 
-    chat = await CreateChat(chats, lambda: NOW)("user", None, None, None)
+    chat = await CreateChat(chats, NoRateLimiter(), RecordingTelemetry(), lambda: NOW)("user", None, None, None)
     identity = AnswerIds(chat.id, new_id(), new_id(), "phone", "model")
     await chats.open_answer(NewAnswer(identity, "user", "hello", "token", NOW, NOW), 1000)
     return Setting(chats, identity, store_seconds=0.3)

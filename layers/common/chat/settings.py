@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+MAX_PENDING_CANCELS = 32
+"""Of one user; more than anyone needs who sends messages and cancels them before they arrive."""
+
 T = TypeVar("T")
 
 
@@ -74,6 +77,9 @@ class LimitSettings:
     tokens_per_day: int
     streams: int = 0
     """Open at once, own and watched."""
+    chats_per_minute: int = 0
+    pending_cancels: int = 0
+    """Cancels that may wait for their messages, which they do for a minute at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,8 @@ class Settings:
                 messages_per_minute=env.whole("CHAT_MESSAGES_PER_MINUTE", 60),
                 tokens_per_day=env.whole("CHAT_TOKENS_PER_DAY", 0),
                 streams=env.whole("CHAT_MAX_STREAMS_PER_USER", 24),
+                chats_per_minute=env.whole("CHAT_CHATS_PER_MINUTE", 60),
+                pending_cancels=MAX_PENDING_CANCELS,
             ),
             session_ttl_seconds=env.whole("CHAT_SESSION_TTL_SECONDS", 7200, least=60),
             max_body_bytes=env.whole("CHAT_MAX_BODY_BYTES", 262_144, least=1),

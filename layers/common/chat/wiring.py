@@ -56,6 +56,7 @@ class Resources:
 
     chats: SqlChatRepository
     coordination: RedisCoordination
+    rate_limiter: RedisRateLimiter
     telemetry: AnswerTelemetry
     recover: OrphanRecovery
     http: HttpDeps
@@ -100,16 +101,22 @@ def open_resources(settings: Settings, secrets: Secrets | None = None) -> Resour
         on_unavailable=lambda: telemetry.record(FallbackTaken("redis_away")),
         on_counted=lambda active: telemetry.record(ActiveAnswersCounted(active)),
     )
+    rate_limiter = RedisRateLimiter(
+        coordination.client,
+        coordination.flush_loop,
+        settings.limits,
+        on_unavailable=lambda: telemetry.record(FallbackTaken("limits_off")),
+    )
     recover = OrphanRecovery(chats, leases=coordination, event_log=coordination, telemetry=telemetry, now=now)
     http = HttpDeps(settings, token_verifier(settings.auth), Health(chats, coordination, telemetry))
-    return Resources(chats, coordination, telemetry, recover, http)
+    return Resources(chats, coordination, rate_limiter, telemetry, recover, http)
 
 
 def create_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette:
     """Return the application of create_chat."""
     resources = open_resources(settings, secrets)
-    routes = create_routes(resources.http, CreateChat(resources.chats, now))
-    return application(resources.http, routes, closing(resources))
+    create = CreateChat(resources.chats, resources.rate_limiter, resources.telemetry, now)
+    return application(resources.http, create_routes(resources.http, create), closing(resources))
 
 
 def cancel_stream(settings: Settings, secrets: Secrets | None = None) -> Starlette:
@@ -119,6 +126,7 @@ def cancel_stream(settings: Settings, secrets: Secrets | None = None) -> Starlet
         resources.chats,
         signals=resources.coordination,
         recover=resources.recover,
+        rate_limiter=resources.rate_limiter,
         telemetry=resources.telemetry,
         now=now,
     )
@@ -150,14 +158,8 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
         budget=Budget(ai.context_tokens, ai.max_output_tokens, settings.deadline_margin_seconds),
         now=now,
     )
-    rate_limiter = RedisRateLimiter(
-        coordination.client,
-        coordination.flush_loop,
-        settings.limits,
-        on_unavailable=lambda: telemetry.record(FallbackTaken("limits_off")),
-    )
-    start = StartAnswer(deps, rate_limiter, resources.recover)
-    follow = FollowAnswer(chats, coordination, resources.recover, rate_limiter, telemetry)
+    start = StartAnswer(deps, resources.rate_limiter, resources.recover)
+    follow = FollowAnswer(chats, coordination, resources.recover, resources.rate_limiter, telemetry)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

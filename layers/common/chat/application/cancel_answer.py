@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from chat.application.ports import AnswerTelemetry, CancelSignals, Chats
+from chat.application.ports import AnswerTelemetry, CancelSignals, Chats, RateLimiter
 from chat.application.recover_orphans import OrphanRecovery
-from chat.application.telemetry_events import CancelAnswered
-from chat.domain.errors import ChatNotFound
+from chat.application.telemetry_events import CancelAnswered, LimitReached
+from chat.domain.errors import ChatNotFound, RateLimited
 from chat.domain.model import Status, StoredAnswer
 
 WAIT_SECONDS = 2.0
@@ -56,6 +56,7 @@ class CancelAnswer:
     chats: Chats
     signals: CancelSignals
     recover: OrphanRecovery
+    rate_limiter: RateLimiter
     telemetry: AnswerTelemetry
     now: Callable[[], datetime]
     wait_seconds: float = WAIT_SECONDS
@@ -65,12 +66,13 @@ class CancelAnswer:
 
         Raises:
             ChatNotFound: not this user's chat; or no user is named and the session is not streaming in it.
+            RateLimited: too many cancels wait for messages that have not arrived.
             StorageUnavailable: MySQL or Redis is down; the request may or may not have arrived.
         """
         began = self.now()
         answer = await self._find(chat_id, user_id, session_id, target)
         if answer is None:
-            result = await self._before_arrival(chat_id, session_id, target)
+            result = await self._before_arrival(chat_id, user_id, session_id, target)
         else:
             result = await self._stop(answer, session_id)
         milliseconds = (self.now() - began).total_seconds() * 1000
@@ -97,13 +99,21 @@ class CancelAnswer:
             return await self.chats.find_answer_to(chat_id, target.user_message_id)
         return active or await self.chats.find_active(chat_id, session_id)
 
-    async def _before_arrival(self, chat_id: str, session_id: str, target: CancelTarget) -> CancelResult:
+    async def _before_arrival(
+        self, chat_id: str, user_id: str | None, session_id: str, target: CancelTarget
+    ) -> CancelResult:
         """Leave a pending cancel, then look again: the message may have arrived while it was on its way.
 
         Either the stream's row is there by now, or the stream reads the pending cancel after it has stored its row.
         """
         if target.user_message_id is None:
             return NotActive()
+        owner = f"chat {chat_id}" if user_id is None else user_id  # no user's id has a space
+        try:
+            await self.rate_limiter.count_pending_cancel(owner, f"{chat_id}:{target.user_message_id}")
+        except RateLimited as error:
+            self.telemetry.record(LimitReached(chat_id, user_id, session_id, error.limit))
+            raise
         await self.signals.put_pending_cancel(chat_id, target.user_message_id, session_id)
         answer = await self.chats.find_answer_to(chat_id, target.user_message_id)
         if answer is None:

@@ -248,6 +248,22 @@ class RateLimiter(Protocol):
         """
         ...
 
+    async def count_chat(self, user_id: str, name: str) -> None:
+        """Count a new chat of this minute; one of the same name counts once.
+
+        Raises:
+            RateLimited: there are too many.
+        """
+        ...
+
+    async def count_pending_cancel(self, owner: str, name: str) -> None:
+        """Count a cancel that is to wait for its message, among those of its owner; one of the same name counts once.
+
+        Raises:
+            RateLimited: too many are waiting.
+        """
+        ...
+
     async def open_stream(self, stream: StreamRequest) -> None:
         """Take a place among the user's open streams; repeating it changes nothing.
 

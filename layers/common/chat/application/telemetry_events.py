@@ -87,11 +87,11 @@ class OrphanRecovered:
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """A message was refused; `limit` is one of a few fixed words."""
+    """A request was refused; `limit` is one of a few fixed words."""
 
-    chat_id: str
-    user_id: str
-    session_id: str
+    chat_id: str | None
+    user_id: str | None
+    session_id: str | None
     limit: str
 
 

@@ -91,6 +91,19 @@ return {'', 0}
 """
 """Takes the place of a stream that generates nothing."""
 
+COUNT = """
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 60)
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then
+  local oldest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+  return {ARGV[3], tonumber(oldest[2]) + 60 - now}
+end
+redis.call('ZADD', KEYS[1], 'NX', now, ARGV[1])
+redis.call('EXPIRE', KEYS[1], 120)
+return {'', 0}
+"""
+"""Counts something by its name within a minute, once however often it comes."""
+
 RENEW = """
 local ends = tonumber(redis.call('TIME')[1]) + tonumber(ARGV[1])
 local lost = {}

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from chat.adapters.redis import keys
 from chat.adapters.redis.connection import Command, RedisUnavailable, Replies
 from chat.adapters.redis.flush_loop import FlushLoop
-from chat.adapters.redis.limit_scripts import ADMIT, OPEN_STREAM, RENEW, RESTORE, SETTLE
+from chat.adapters.redis.limit_scripts import ADMIT, COUNT, OPEN_STREAM, RENEW, RESTORE, SETTLE
 from chat.adapters.redis.servers import CommandClient
 from chat.application.ports import AdmissionRequest, StreamRequest
 from chat.domain.errors import RateLimited
@@ -31,6 +31,8 @@ REASONS = {
     "active": "Too many answers are being generated for you at once: wait for one, or cancel one.",
     "minute": "Too many messages within a minute.",
     "tokens": "The number of tokens for today is used up.",
+    "chats": "Too many chats within a minute.",
+    "cancels": "Too many cancels are waiting for their messages.",
     "streams": "Too many streams are open for you at once: close one, or wait for one to end.",
 }
 
@@ -121,6 +123,25 @@ class RedisRateLimiter:
         if self._drop(place):
             self._owed.append(("ZREM", place.key, place.member))
         await self._pay()
+
+    async def count_chat(self, user_id: str, name: str) -> None:
+        if self._settings.chats_per_minute:
+            await self._count(keys.limit(user_id, "chats"), name, self._settings.chats_per_minute, "chats")
+
+    async def count_pending_cancel(self, owner: str, name: str) -> None:
+        if self._settings.pending_cancels:
+            await self._count(keys.limit(owner, "cancels"), name, self._settings.pending_cancels, "cancels")
+
+    async def _count(self, key: str, name: str, most: int, limit: str) -> None:
+        try:
+            (*_, reply) = await self._run(("EVAL", COUNT, 1, key, name, most, limit))
+        except RedisUnavailable:
+            self._on_unavailable()
+            return
+        if isinstance(reply, ResponseError):
+            self._on_unavailable()
+        elif reply[0]:
+            raise RateLimited(REASONS[limit], int(reply[1]), limit)
 
     def pending_commands(self, now: float) -> Sequence[Command]:
         """Return what renews all places, a few times within their life, and what restores those that were lost."""

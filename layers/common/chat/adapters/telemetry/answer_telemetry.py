@@ -71,13 +71,20 @@ class LoggingTelemetry:
             case OrphanRecovered():
                 self._recovered(event)
             case LimitReached():
-                fields = {"chatId": event.chat_id, "session": self._pseudonym(event.session_id)}
-                fields |= {"user": self._pseudonym(event.user_id), metric_names.LIMIT: event.limit}
-                self._write(metric_names.LIMITED, fields, {metric_names.RATE_LIMITED: 1}, kind=event.limit)
+                self._limited(event)
             case FallbackTaken():
                 self._fallback(event)
             case StoresProbed():
                 self._probed(event)
+
+    def _limited(self, event: LimitReached) -> None:
+        fields = {metric_names.LIMIT: event.limit}
+        if event.chat_id is not None:
+            fields["chatId"] = event.chat_id
+        for name, value in (("session", event.session_id), ("user", event.user_id)):
+            if value is not None:
+                fields[name] = self._pseudonym(value)
+        self._write(metric_names.LIMITED, fields, {metric_names.RATE_LIMITED: 1}, kind=event.limit)
 
     def _started(self, event: AnswerStarted) -> None:
         answer = event.answer
