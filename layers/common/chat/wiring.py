@@ -171,7 +171,7 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
             await client.aclose()
             await resources.close()
 
-    names = NamedChats(chats, CreateChat(chats, now))
+    names = NamedChats(chats, CreateChat(chats, resources.rate_limiter, telemetry, now))
     routes = [*stream_routes(resources.http, start, follow), *ui_routes(resources.http, names, start, follow)]
     return application(resources.http, routes, lifespan)
 
