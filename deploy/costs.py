@@ -27,6 +27,7 @@ class Prices:
     nat_hour: float
     address_hour: float
     aurora_unit_hour: float
+    endpoint_zone_hour: float
     proxy_unit_hour: float
     proxy_least_units: int
     valkey_gb_hour: float
@@ -50,6 +51,7 @@ PRICES = Prices(
     nat_hour=0.045,
     address_hour=0.005,
     aurora_unit_hour=0.12,
+    endpoint_zone_hour=0.01,
     proxy_unit_hour=0.015,
     proxy_least_units=8,
     valkey_gb_hour=0.084,
@@ -62,7 +64,8 @@ PRICES = Prices(
 """List prices of the month `as_of`, without free tier, commitment or discount.
 
 Source: https://aws.amazon.com/lambda/pricing/ (also Managed Instances' fee), https://aws.amazon.com/ec2/pricing/on-demand/,
-https://aws.amazon.com/vpc/pricing/ (NAT gateway, public address), https://aws.amazon.com/rds/aurora/pricing/,
+https://aws.amazon.com/vpc/pricing/ (NAT gateway, public address), https://aws.amazon.com/privatelink/pricing/,
+https://aws.amazon.com/rds/aurora/pricing/,
 https://aws.amazon.com/rds/proxy/pricing/, https://aws.amazon.com/elasticache/pricing/,
 https://aws.amazon.com/secrets-manager/pricing/ and https://aws.amazon.com/cloudwatch/pricing/.
 """
@@ -114,6 +117,9 @@ def at_rest(prices: Prices = PRICES) -> dict[str, float]:
     return {
         "Functions, layers, logs": 0.0,
         "NAT gateway with its address": (prices.nat_hour + prices.address_hour) * HOURS_A_MONTH,
+        "Endpoint of Bedrock in two zones, only with `OpenAiBaseUrl=bedrock`": (
+            2 * prices.endpoint_zone_hour * HOURS_A_MONTH
+        ),
         "Aurora at 0.5 units (`DatabaseMinCapacity`)": 0.5 * prices.aurora_unit_hour * HOURS_A_MONTH,
         "Aurora asleep (`DatabaseMinCapacity=0`), storage only": 0.0,
         "RDS Proxy at its least, only with `DatabaseProxy`": (

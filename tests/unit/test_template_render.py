@@ -18,6 +18,7 @@ TOKENS = {
     **{"UrlAuth": "NONE", "ChatAuth": "jwt", "JwtIssuer": "i", "JwtAudience": "a"},
     "JwtJwksUrl": "https://id.example/keys",
 }
+MODEL = {"OpenAiModel": "openai.gpt-oss-120b"}
 OWN_STORES = {"RedisUrl": "rediss://cache.example", "MysqlUrl": "mysql://u:pw@db.example/chat"}
 OWN_NETWORK = {"VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2"}
 FUNCTIONS = ("CreateChatFunction", "CancelStreamFunction", "StreamChatFunction", "MigrationFunction")
@@ -199,6 +200,63 @@ class TestConnections:
     def test_what_would_not_work_is_refused(self, change, complaint):
         (found,) = Rendered(**KEY, **change).broken_rules
         assert complaint in found
+
+
+class TestBedrock:
+    def rights(self, rendered, role="StreamChatRole"):
+        """What a role may do to Bedrock, and where."""
+        found = {}
+        for policy in rendered.of(role).get("Policies", []):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                found |= {action: statement["Resource"] for action in statement["Action"] if "bedrock" in action}
+        return found
+
+    @pytest.mark.parametrize("address", ["bedrock", "bedrock:eu-central-1", "bedrock-runtime"])
+    def test_no_key_is_asked_for_and_none_is_kept(self, address):
+        rendered = Rendered(OpenAiBaseUrl=address, **MODEL)
+        assert rendered.broken_rules == []
+        assert "OpenAiKeySecret" not in rendered.names
+        assert rendered.environment("StreamChatFunction")["OPENAI_BASE_URL"] == address
+
+    def test_a_model_of_bedrock_must_be_named(self):
+        (complaint,) = Rendered(OpenAiBaseUrl="bedrock").broken_rules
+        assert "one of Bedrock's" in complaint
+
+    def test_the_role_of_stream_chat_may_ask_for_answers_in_its_region_and_nobody_else_may(self):
+        rendered = Rendered(OpenAiBaseUrl="bedrock", **MODEL)
+        assert self.rights(rendered) == {
+            "bedrock-mantle:CreateInference": "arn:aws:bedrock-mantle:eu-west-1:111122223333:project/*",
+            "bedrock-mantle:CallWithBearerToken": "*",
+        }
+        others = [n for n, r in rendered.resources.items() if r["Type"] == "AWS::IAM::Role" and n != "StreamChatRole"]
+        assert not [name for name in others if self.rights(rendered, name)]
+        elsewhere = self.rights(Rendered(OpenAiBaseUrl="bedrock:us-east-1", **MODEL))
+        assert ":us-east-1:" in elsewhere["bedrock-mantle:CreateInference"]
+
+    def test_by_the_runtime_endpoint_it_may_stream_models_and_nothing_else(self):
+        rights = self.rights(Rendered(OpenAiBaseUrl="bedrock-runtime", **MODEL))
+        assert rights == {
+            "bedrock:InvokeModelWithResponseStream": [
+                "arn:aws:bedrock:*::foundation-model/*",
+                "arn:aws:bedrock:eu-west-1:111122223333:inference-profile/*",
+            ]
+        }
+
+    def test_with_another_ai_it_may_ask_bedrock_nothing(self):
+        assert self.rights(Rendered(**KEY)) == {}
+
+    def test_in_a_network_that_is_made_it_has_an_endpoint_of_its_own(self):
+        for address, name in {"bedrock": "bedrock-mantle", "bedrock-runtime": "bedrock-runtime"}.items():
+            rendered = Rendered(OpenAiBaseUrl=address, **MODEL)
+            endpoint = rendered.of("BedrockEndpoint")
+            assert endpoint["ServiceName"] == f"com.amazonaws.eu-west-1.{name}"
+            assert endpoint["PrivateDnsEnabled"] is True, "the code asks the address that it would ask anyway"
+            (way,) = rendered.of("BedrockSecurityGroup")["SecurityGroupIngress"]
+            assert way["SourceSecurityGroupId"] == "<FunctionSecurityGroup.GroupId>"
+
+    @pytest.mark.parametrize("more", [OWN_NETWORK, OWN_STORES, {"OpenAiBaseUrl": "bedrock:us-east-1"}])
+    def test_otherwise_it_has_none(self, more):
+        assert "BedrockEndpoint" not in Rendered(**{"OpenAiBaseUrl": "bedrock", **MODEL, **more}).names
 
 
 class TestPermissions:

@@ -11,6 +11,7 @@ from tests.kit.cloudformation import Rendered
 KEY = {"OpenAiApiKey": "sk-1"}
 STACKS = {
     "as it comes": KEY,
+    "Bedrock": {"OpenAiBaseUrl": "bedrock", "OpenAiModel": "openai.gpt-oss-120b"},
     "your MySQL": {**KEY, "MysqlUrl": "mysql://u:pw@db.example/chat"},
     "your Redis": {**KEY, "RedisUrl": "rediss://cache.example"},
     "your stores on instances": {
