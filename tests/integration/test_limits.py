@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
@@ -10,13 +11,19 @@ from chat.adapters.redis import keys
 from chat.adapters.redis.flush_loop import FlushLoop
 from chat.adapters.redis.rate_limiter import MAX_OWED, OWED_AT_ONCE, RedisRateLimiter
 from chat.adapters.redis.servers import open_servers
-from chat.application.ports import AdmissionRequest
+from chat.application.ports import AdmissionRequest, Finish, TextDelta
 from chat.domain.errors import RateLimited
-from chat.domain.model import new_id
+from chat.domain.model import Usage, new_id
+from chat.domain.prompt_window import estimate_input
 from chat.settings import LimitSettings, Secret
+from tests.kit.ai import ScriptedAI
+from tests.kit.chats import MemoryChats
+from tests.kit.coordination import NoRateLimiter
+from tests.kit.fake_redis import FakeServers
 from tests.kit.proxy import Proxy
 from tests.kit.redis_servers import own_server
 from tests.kit.waiting import until
+from tests.kit.world import Client, World
 
 
 @asynccontextmanager
@@ -292,3 +299,68 @@ async def test_with_redis_away_everything_passes_and_that_is_noted():
             assert await admitted(limits, "user", f"m{n}", 5)
         await limits.release(AdmissionRequest("user", "m0", "1"), 5, True)
     assert len(away) == 3
+
+
+class Spender(ScriptedAI):
+    """Uses all that it is given: the whole prompt, as it is estimated, and the longest answer."""
+
+    async def answer(self, turns, max_tokens):
+        yield [TextDelta("x"), Usage(estimate_input(turns), max_tokens), Finish("stop")]
+
+
+@pytest.mark.parametrize("history", [0, 1, 5])
+async def test_ten_sends_at_once_use_no_more_than_the_limit_and_one_answer(history):
+    """Found by an adversarial reader: 80,488 tokens were used of 30,000, because no reservation knew of the context."""
+    servers, most, one_answer = FakeServers(), 3000, 1100
+    client = servers.client(lambda: None)
+    limits = RedisRateLimiter(client, FlushLoop(client), LimitSettings(0, 0, most))
+    world = World(MemoryChats(), ai=Spender(), limits=limits)
+    chats = [await world.new_chat() for _ in range(10)]
+    world.start = replace(world.start, rate_limiter=NoRateLimiter())
+    for chat_id in chats:
+        for _ in range(history):
+            await world.ask(chat_id, "x" * 900)
+    world.start = replace(world.start, rate_limiter=limits)
+    asked = await asyncio.gather(*(world.ask(chat_id, "next") for chat_id in chats), return_exceptions=True)
+    answered = [each for each in asked if isinstance(each, Client)]
+    used = sum(each.done["usage"][kind] for each in answered for kind in ("inputTokens", "outputTokens"))
+    assert answered
+    assert used <= most + one_answer
+    await client.close()
+
+
+async def test_a_reservation_that_is_replaced_leaves_room_at_once_and_is_settled_once(redis_url):
+    async with limited(redis_url, tokens=100) as limits:
+        user = new_id()
+        attempt = AdmissionRequest(user, "a", "1")
+        assert await admitted(limits, user, "a", 1000)
+        assert not await admitted(limits, user, "b", 1000)
+        limits.reserve(attempt, 30)
+        client = Redis.from_url(redis_url)
+
+        async def total() -> int:
+            return int(await client.hget(keys.limit(user, "tokens"), "total"))
+
+        await until(lambda: is_total(total, 30))
+        assert await admitted(limits, user, "b", 40)
+        await limits.release(attempt, 7, True)
+        limits.reserve(attempt, 1000)  # too late
+        await limits.release(AdmissionRequest(user, "b", "1"), 8, True)
+        assert await total() == 15
+        await client.aclose()
+
+
+async def is_total(total, tokens: int) -> bool:
+    return await total() == tokens
+
+
+async def test_whoever_waits_only_for_reservations_is_not_sent_away_for_the_day(redis_url):
+    async with limited(redis_url, tokens=100) as limits:
+        user = new_id()
+        assert await admitted(limits, user, "a", 100)
+        for limit, most in (("reserved", 60), ("tokens", 86400)):
+            with pytest.raises(RateLimited) as caught:
+                await limits.acquire(AdmissionRequest(user, "b", "1"), 100)
+            assert caught.value.limit == limit
+            assert caught.value.retry_after_seconds <= most
+            await limits.release(AdmissionRequest(user, "a", "1"), 100, True)

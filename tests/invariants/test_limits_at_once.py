@@ -19,8 +19,8 @@ AT_ONCE = 100
 PROCESSES = 4
 SECONDS = 30
 
-TOKENS_EACH = 1 + 100
-"""What a message of one letter reserves: itself, and the longest answer."""
+TOKENS_EACH = 1000 + 100
+"""What a message reserves: the longest prompt and the longest answer."""
 
 
 async def sent(process, chat_id: str, message: str | None = None):
@@ -86,7 +86,7 @@ async def test_of_a_hundred_at_once_as_many_are_taken_as_there_are_tokens_for(fl
     for _ in range(counts.of(10)):
         fleet.user = f"user-{new_id()}"
         generations, refused = await burst(fleet, LimitSettings(0, 0, 5 * TOKENS_EACH + 1))
-        assert (len(generations), set(refused)) == (6, {"tokens"})
+        assert (len(generations), set(refused)) == (6, {"reserved"})
         clients = await run_all(generations)
         used = sum(each.done["usage"][kind] for each in clients for kind in ("inputTokens", "outputTokens"))
         total = await commands(stores.redis_url, "HGET", keys.limit(fleet.user, "tokens"), "total")
@@ -94,7 +94,8 @@ async def test_of_a_hundred_at_once_as_many_are_taken_as_there_are_tokens_for(fl
 
 
 @pytest.mark.parametrize(
-    ("limits", "most"), [(LimitSettings(5, 0, 0), 5), (LimitSettings(0, 5, 0), 5), (LimitSettings(0, 0, 405), 5)]
+    ("limits", "most"),
+    [(LimitSettings(5, 0, 0), 5), (LimitSettings(0, 5, 0), 5), (LimitSettings(0, 0, 4 * TOKENS_EACH + 1), 5)],
 )
 async def test_a_command_whose_reply_was_lost_counts_once(fleet, stores, ai, limits, most):
     """Invariant 18: each is executed, cut off before its reply, and sent again."""

@@ -116,6 +116,10 @@ class NoRateLimiter:
         self.places[attempt] = tokens
         self.streams.add(StreamRequest(attempt.user_id, attempt.name))
 
+    def reserve(self, attempt: AdmissionRequest, tokens: int) -> None:
+        if attempt in self.places:
+            self.places[attempt] = tokens
+
     async def release(self, attempt: AdmissionRequest, tokens: int, has_started: bool) -> None:
         if self.places.pop(attempt, None) is not None:
             self.spent[attempt] = tokens

@@ -320,6 +320,13 @@ MUTANTS = (
         "false",
     ),
     Mutant(
+        "limits: what an answer may use is reserved, its context included",
+        "tests/integration/test_limits.py::test_ten_sends_at_once_use_no_more_than_the_limit_and_one_answer",
+        f"{CHAT}/application/deps.py",
+        "max(self.context_tokens, estimate_input",
+        "max(0, estimate_input",
+    ),
+    Mutant(
         "resume: text from MySQL outdates the ids of the log",
         "tests/unit/test_follow.py::test_who_was_cut_while_redis_was_away_gets_no_text_twice_when_it_is_back",
         f"{CHAT}/application/follow_answer.py",

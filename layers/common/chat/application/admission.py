@@ -67,6 +67,11 @@ class Admission:
             if self._is_held:
                 self.stream.hold()
 
+    def reserve(self, tokens: int) -> None:
+        """Reserve so many `tokens` instead, now that it is known what the AI is asked."""
+        if self._is_held:
+            self._rate_limiter.reserve(self._request, tokens)
+
     async def release(self, tokens: int, has_started: bool = True) -> None:
         """Give the slot back and replace the reservation by the `tokens` used; a second call does nothing."""
         if self._is_held:

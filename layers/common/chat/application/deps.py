@@ -9,6 +9,8 @@ from datetime import datetime
 
 from chat.application.ports import AI, AnswerTelemetry, Chats, Leases
 from chat.domain.events import Event
+from chat.domain.model import ChatMessage
+from chat.domain.prompt_window import estimate_input
 
 Deliver = Callable[[Sequence[Event], bool], None]
 """Takes events for the client, and whether they carry ids; never blocks, never raises."""
@@ -42,6 +44,10 @@ class Budget:
     margin_seconds: float
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     store_seconds: float = STORE_SECONDS
+
+    def max_tokens(self, content: str) -> int:
+        """Return what an answer to `content` may use, before anything is known of its chat."""
+        return max(self.context_tokens, estimate_input([ChatMessage("user", content)])) + self.output_tokens
 
     def deadline(self, now: float, seconds_left: float) -> Deadline:
         """Return the deadline of a request that begins `now` and may run for `seconds_left`."""

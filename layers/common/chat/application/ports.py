@@ -240,6 +240,10 @@ class RateLimiter(Protocol):
         """
         ...
 
+    def reserve(self, attempt: AdmissionRequest, tokens: int) -> None:
+        """Reserve so many `tokens` instead, soon; refused it cannot be. Does nothing once the attempt is released."""
+        ...
+
     async def release(self, attempt: AdmissionRequest, tokens: int, has_started: bool) -> None:
         """Give the slot back and replace the reservation by the tokens really used; repeating it changes nothing.
 

@@ -98,6 +98,7 @@ class AnswerRun:
         new, started, budget = self._new, self._started, self._deps.budget
         try:
             self._messages = fit_history(started.system_prompt, started.history, new.content, budget.context_tokens)
+            self._admission.reserve(estimate_input(self._messages) + budget.output_tokens)
             async with (
                 self._stop.until(self._deadline.stops_at),
                 aclosing(self._deps.ai.answer(self._messages, budget.output_tokens)) as batches,

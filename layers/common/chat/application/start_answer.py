@@ -25,7 +25,7 @@ from chat.domain.model import (
     StoredAnswer,
     new_id,
 )
-from chat.domain.prompt_window import BYTES_PER_TOKEN, estimate_tokens
+from chat.domain.prompt_window import BYTES_PER_TOKEN
 
 ATTEMPTS = 3
 
@@ -80,7 +80,7 @@ class StartAnswer:
     async def _admit(self, admission: Admission, message: SendMessage) -> StoredAnswer | None:
         """Acquire a slot. Where a limit refuses it, return the answer that the message already has."""
         try:
-            await admission.acquire(estimate_tokens(message.content) + self.deps.budget.output_tokens)
+            await admission.acquire(self.deps.budget.max_tokens(message.content))
         except RateLimited as error:
             stored = None if error.limit == STREAMS else await self._existing_answer(message)
             if stored is None:

@@ -41,7 +41,15 @@ if not active[message] then
       return {'minute', tonumber(oldest[2]) + 60 - now}
     end
   end
-  if token_limit > 0 and tonumber(redis.call('HGET', KEYS[3], 'total') or '0') >= token_limit then
+  local total = tonumber(redis.call('HGET', KEYS[3], 'total') or '0')
+  if token_limit > 0 and total >= token_limit then
+    local fields = redis.call('HGETALL', KEYS[3])
+    for at = 1, #fields, 2 do
+      if string.sub(fields[at], 1, 4) == 'for:' and has_place[string.sub(fields[at], 5)] then
+        total = total - tonumber(fields[at + 1])
+      end
+    end
+    if total < token_limit then return {'reserved', 5} end
     return {'tokens', (day + 1) * 86400 - now}
   end
 end
@@ -66,6 +74,16 @@ return {'', 0}
 
 Keys: active answers, messages of the last minute, tokens of the day, open streams.
 """
+
+RESERVE = """
+local reserved = redis.call('HGET', KEYS[1], 'for:' .. ARGV[1])
+if reserved then
+  redis.call('HSET', KEYS[1], 'for:' .. ARGV[1], ARGV[2])
+  redis.call('HINCRBY', KEYS[1], 'total', tonumber(ARGV[2]) - tonumber(reserved))
+end
+return 1
+"""
+"""Replaces what an attempt has reserved, unless it has been settled."""
 
 SETTLE = """
 redis.call('ZREM', KEYS[1], ARGV[1])

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from chat.adapters.redis import keys
 from chat.adapters.redis.connection import Command, RedisUnavailable, Replies
 from chat.adapters.redis.flush_loop import FlushLoop
-from chat.adapters.redis.limit_scripts import ADMIT, COUNT, OPEN_STREAM, RENEW, RESTORE, SETTLE
+from chat.adapters.redis.limit_scripts import ADMIT, COUNT, OPEN_STREAM, RENEW, RESERVE, RESTORE, SETTLE
 from chat.adapters.redis.servers import CommandClient
 from chat.application.ports import AdmissionRequest, StreamRequest
 from chat.domain.errors import RateLimited
@@ -33,6 +33,7 @@ REASONS = {
     "tokens": "The number of tokens for today is used up.",
     "chats": "Too many chats within a minute.",
     "cancels": "Too many cancels are waiting for their messages.",
+    "reserved": "Answers in progress may use up the tokens for today: wait for one to end.",
     "streams": "Too many streams are open for you at once: close one, or wait for one to end.",
 }
 
@@ -77,6 +78,8 @@ class RedisRateLimiter:
         """In the event loop's seconds."""
         self._renewing: list[list[Place]] = []
         self._lost: list[Place] = []
+        self._reservations: dict[AdmissionRequest, int] = {}
+        """Those that are to be replaced with the next flush."""
         self._owed: deque[Command] = deque(maxlen=MAX_OWED)
         self._is_refused = False
 
@@ -102,10 +105,15 @@ class RedisRateLimiter:
         )
         await self._take(command, [slot, stream] if limits.streams else [slot])
 
+    def reserve(self, attempt: AdmissionRequest, tokens: int) -> None:
+        if self._settings.tokens_per_day and _slot(attempt) in self._places:
+            self._reservations[attempt] = tokens
+
     async def release(self, attempt: AdmissionRequest, tokens: int, has_started: bool) -> None:
         slot = _slot(attempt)
         if slot not in self._places:
             return
+        self._reservations.pop(attempt, None)
         if self._drop(slot):
             self._owed.append(("EVAL", SETTLE, 3, *_counters(attempt), slot.member, tokens, int(has_started)))
         await self._pay()
@@ -144,7 +152,8 @@ class RedisRateLimiter:
             raise RateLimited(REASONS[limit], int(reply[1]), limit)
 
     def pending_commands(self, now: float) -> Sequence[Command]:
-        """Return what renews all places, a few times within their life, and what restores those that were lost."""
+        """Return what renews all places, a few times in their life, restores those lost, and replaces reservations."""
+        reservations, self._reservations = self._reservations, {}
         restored = [place for place in self._lost if place in self._places]
         self._lost, self._renewing = [], []
         if now >= self._renew_at:
@@ -156,6 +165,10 @@ class RedisRateLimiter:
         return [
             *[_renew(RENEW, places, self._place_seconds) for places in self._renewing],
             *[_renew(RESTORE, [place], self._place_seconds) for place in restored],
+            *[
+                ("EVAL", RESERVE, 1, keys.limit(attempt.user_id, "tokens"), _slot(attempt).member, tokens)
+                for attempt, tokens in reservations.items()
+            ],
         ]
 
     def on_replies(self, replies: Sequence[Any]) -> None:
