@@ -2,19 +2,19 @@
 
 const AT_ONCE = 2; // a browser has six connections to one HTTP/1.1 server, for all tabs together
 
-/** `show` has what a pane does for it: `add(turn)`, `read(view, connect)`, `failed(turn, view, error)`, `gone()`. */
+/** `show` has what a chat view does for it: `add(turn)`, `read(view, connect)`, `failed(turn, view, error)`, `gone()`. */
 export class History {
-  #memory;
-  #service;
+  #storage;
+  #api;
   #session;
   #show;
   #views = new Map();
   #waiting = [];
   #running = 0;
 
-  constructor({ memory, service, session, show }) {
-    this.#memory = memory;
-    this.#service = service;
+  constructor({ storage, api, session, show }) {
+    this.#storage = storage;
+    this.#api = api;
     this.#session = session;
     this.#show = show;
   }
@@ -39,9 +39,9 @@ export class History {
 
   /** Shows the chat as it is known; returns what this device was in the middle of. */
   restore() {
-    const chatId = this.#memory.chatId;
+    const chatId = this.#storage.chatId;
     let unfinished = null;
-    for (const turn of chatId ? this.#memory.turns(chatId) : []) {
+    for (const turn of chatId ? this.#storage.turns(chatId) : []) {
       const view = this.#show.add(turn);
       if (this.isMine(turn) && !turn.hasEnded && !unfinished) unfinished = [turn, view];
       else this.#replay(turn, view);
@@ -51,23 +51,23 @@ export class History {
 
   /** Takes notice of what other devices did in this chat. */
   learn() {
-    for (const turn of this.#memory.turns(this.#memory.chatId)) {
+    for (const turn of this.#storage.turns(this.#storage.chatId)) {
       if (this.isMine(turn)) continue;
       const view = this.#views.get(turn.userMessageId) ?? this.#addForeign(turn);
-      if (turn.hasEnded && view.status === "elsewhere") this.#replay(turn, view);
+      if (turn.hasEnded && view.answer.status === "elsewhere") this.#replay(turn, view);
     }
   }
 
   #addForeign(turn) {
     const view = this.#show.add(turn);
-    view.show("elsewhere");
-    view.onWatch = () => this.#replay(turn, view);
+    view.answer.show("elsewhere");
+    view.answer.onWatch = () => this.#replay(turn, view);
     return view;
   }
 
   /** Follows the answer from its start: it is told again as a whole, or watched to its end while it is running. */
   #replay(turn, view) {
-    view.show("waiting");
+    view.answer.show("waiting");
     this.#waiting.push([turn, view]);
     this.#next();
   }
@@ -75,13 +75,13 @@ export class History {
   async #next() {
     if (this.#running >= AT_ONCE || !this.#waiting.length) return;
     const [turn, view] = this.#waiting.shift();
-    const chatId = this.#memory.chatId;
+    const chatId = this.#storage.chatId;
     this.#running += 1;
     try {
-      await this.#tell(chatId, turn, view);
+      await this.#tell(chatId, turn, view.answer);
     } catch (error) {
       if (error.code === "chat_not_found") this.#forget(chatId);
-      else this.#show.failed(turn, view, error);
+      else this.#show.failed(turn, view.answer, error);
     } finally {
       this.#running -= 1;
     }
@@ -91,15 +91,15 @@ export class History {
   async #tell(chatId, turn, view) {
     const connect = (lastEventId, signal) => {
       const named = view.messageId ? { messageId: view.messageId } : { userMessageId: turn.userMessageId };
-      return this.#service.follow(chatId, this.#session, { lastEventId, ...named }, signal);
+      return this.#api.follow(chatId, this.#session, { lastEventId, ...named }, signal);
     };
     const isThere = await this.#show.read(view, connect);
     if (!isThere) view.neverSent(this.isMine(turn));
-    else if (!turn.hasEnded) this.#memory.keep(chatId, { ...turn, hasEnded: true });
+    else if (!turn.hasEnded) this.#storage.keep(chatId, { ...turn, hasEnded: true });
   }
 
   #forget(chatId) {
-    this.#memory.forgetChat(chatId);
+    this.#storage.forgetChat(chatId);
     this.#waiting = [];
     for (const view of this.#views.values()) view.element.remove();
     this.#views.clear();

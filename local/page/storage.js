@@ -16,8 +16,17 @@ export function newId() {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
+/** A choice of the reader's for all pages of this service, `language` or `theme`; empty where there is none. */
+export function preference(name) {
+  return new Shelf("localStorage").get(`chat.${name}`) ?? "";
+}
+
+export function prefer(name, value) {
+  new Shelf("localStorage").set(`chat.${name}`, value);
+}
+
 /** Tells of `change` when another device, here or in another tab, asked something or got its answer. */
-export class Memory extends EventTarget {
+export class Storage extends EventTarget {
   #tab = new Shelf("sessionStorage");
   #all = new Shelf("localStorage");
   #claimed = new Set();
@@ -46,6 +55,15 @@ export class Memory extends EventTarget {
 
   set token(token) {
     this.#tab.set("chat.token", token);
+  }
+
+  /** What is written and not sent, on one of this tab's devices. */
+  draft(number) {
+    return this.#tab.get(`chat.draft.${number}`) ?? "";
+  }
+
+  keepDraft(number, text) {
+    this.#tab.set(`chat.draft.${number}`, text);
   }
 
   get isSecondOpen() {

@@ -1,49 +1,57 @@
 // One device: its session, the chat as it sees it, and the place to write.
 
-import { AnswerView } from "./answer.js";
+import { Composer, isComposing } from "./composer.js";
+import { clone } from "./elements.js";
 import { History } from "./history.js";
-import { newId } from "./memory.js";
+import { words } from "./i18n.js";
 import { ProblemError, followAnswer } from "./sse.js";
-import { translate, words } from "./words.js";
+import { newId } from "./storage.js";
+import { TurnView } from "./turn-view.js";
 
-export class Pane {
-  #memory;
-  #service;
+export class ChatView {
+  #storage;
+  #api;
   #session;
   #history;
+  #composer;
+  #parts;
   #closing = new AbortController();
   #current = null;
   #isAtBottom = true;
   #top = 0;
-  #frame = 0;
 
-  constructor({ memory, service, session, name }) {
-    this.#memory = memory;
-    this.#service = service;
+  constructor({ storage, api, session, name, number, mostCharacters }) {
+    this.#storage = storage;
+    this.#api = api;
     this.#session = session;
-    this.element = document.getElementById("pane").content.firstElementChild.cloneNode(true);
-    translate(this.element);
+    [this.element, this.#parts] = clone("pane");
     this.element.setAttribute("aria-label", name);
-    for (const key of ["log", "empty", "notice", "form", "input", "send", "stop", "name", "session"])
-      this[`$${key}`] = this.element.querySelector(`[data-part=${key}]`);
-    this.$name.textContent = name;
-    this.$session.textContent = session.slice(-4);
-    this.$session.title = session;
+    this.#parts.name.textContent = name;
+    this.#parts.session.textContent = session.slice(-4);
+    this.#parts.session.title = session;
+    this.#composer = new Composer(this.#parts, {
+      draft: storage.draft(number),
+      keep: (text) => storage.keepDraft(number, text),
+      mostCharacters,
+      send: (content) => this.#send(content),
+      stop: () => this.#stop(),
+    });
     const show = {
       add: (turn) => this.#add(turn),
       read: (view, connect) => this.#read(view, connect, this.#closing.signal),
       failed: (turn, view, error) => this.#failed(turn, view, error),
       gone: () => this.#notify(words.gone),
     };
-    this.#history = new History({ memory, service, session, show });
+    this.#history = new History({ storage, api, session, show });
     this.#listen();
     const unfinished = this.#history.restore();
     if (unfinished) this.#resume(...unfinished);
-    memory.addEventListener("change", () => this.#history.learn(), { signal: this.#closing.signal });
+    this.#update();
+    storage.addEventListener("change", () => this.#history.learn(), { signal: this.#closing.signal });
   }
 
   focus() {
-    this.$input.focus();
+    this.#composer.focus();
   }
 
   /** Leaves; an answer that is running is finished by the service all the same. */
@@ -53,51 +61,38 @@ export class Pane {
   }
 
   #listen() {
-    this.$form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.#send();
-    });
-    this.$stop.addEventListener("click", () => {
-      this.#stop();
-      this.focus();
-    });
-    this.$input.addEventListener("input", () => this.#update());
-    this.$input.addEventListener("keydown", (event) => {
-      // the Enter that ends the composition of a Hangul syllable belongs to the input method (Safari says so by 229)
-      const isComposing = event.isComposing || event.keyCode === 229;
-      if (event.key !== "Enter" || event.shiftKey || isComposing) return;
-      event.preventDefault();
-      this.#send();
-    });
+    const { log, turns, empty } = this.#parts;
     this.element.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && !event.isComposing && event.keyCode !== 229) this.#stop();
+      if (event.key === "Escape" && !isComposing(event)) this.#stop();
     });
-    this.$empty.addEventListener("click", (event) => {
+    this.element.addEventListener("said", (event) => this.#announce(event.detail));
+    empty.addEventListener("click", (event) => {
       const example = event.target.closest("button");
       if (!example) return;
-      this.$input.value = example.textContent;
-      this.#send();
+      this.#send(example.textContent);
       this.focus();
     });
-    this.$log.addEventListener("scroll", () => {
-      const { scrollHeight, scrollTop, clientHeight } = this.$log;
+    log.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = log;
       const isNear = scrollHeight - scrollTop - clientHeight < 48;
       // only who scrolls up leaves the bottom: what has grown since the last scroll does not count
       this.#isAtBottom = isNear || (this.#isAtBottom && scrollTop >= this.#top);
       this.#top = scrollTop;
     });
-    new ResizeObserver(() => this.#scroll()).observe(this.$log);
-    this.#update();
+    const sizes = new ResizeObserver(() => this.#scroll());
+    sizes.observe(log);
+    sizes.observe(turns);
+    this.#closing.signal.addEventListener("abort", () => sizes.disconnect());
   }
 
   // ---- asking and stopping
 
-  #send() {
-    const content = this.$input.value;
-    if (!content.trim() || this.#current) return;
-    this.$input.value = "";
+  /** Takes a message, unless an answer is running. */
+  #send(content) {
+    if (!content.trim() || this.#current) return false;
     const turn = { userMessageId: newId(), content, session: this.#session, hasEnded: false };
-    this.#ask(turn, this.#add(turn));
+    this.#ask(turn, this.#add(turn).answer);
+    return true;
   }
 
   /** Sends a turn, or sends it again: the service knows it by its id. */
@@ -106,8 +101,8 @@ export class Pane {
     this.#isAtBottom = true;
     const connect = async (chatId, lastEventId, signal) =>
       lastEventId || view.messageId
-        ? this.#service.follow(chatId, this.#session, { lastEventId, messageId: view.messageId }, signal)
-        : this.#service.send(chatId, this.#session, turn, signal);
+        ? this.#api.follow(chatId, this.#session, { lastEventId, messageId: view.messageId }, signal)
+        : this.#api.send(chatId, this.#session, turn, signal);
     view.messageId = "";
     return this.#run(turn, view, connect);
   }
@@ -119,17 +114,18 @@ export class Pane {
     this.#update();
     const signal = AbortSignal.any([this.#closing.signal, current.stopping.signal]);
     try {
-      const chatId = await this.#service.chat();
+      const chatId = await this.#api.chat();
       if (signal.aborted) throw signal.reason;
-      this.#memory.keep(chatId, turn);
+      this.#storage.keep(chatId, turn);
       await this.#read(view, (lastEventId, abort) => connect(chatId, lastEventId, abort), signal);
     } catch (error) {
       if (current.stopping.signal.aborted) view.show("cancelled");
       else this.#failed(turn, view, error);
     }
     if (this.#closing.signal.aborted) return;
-    if (this.#memory.chatId) this.#memory.keep(this.#memory.chatId, { ...turn, hasEnded: true });
+    if (this.#storage.chatId) this.#storage.keep(this.#storage.chatId, { ...turn, hasEnded: true });
     this.#current = null;
+    this.#announce(view.aloud);
     this.#update();
   }
 
@@ -138,7 +134,6 @@ export class Pane {
     const onCut = () => view.show(view.status === "stopping" ? "stopping" : "reconnecting");
     for await (const event of followAnswer({ connect, onCut, signal })) {
       view.apply(event);
-      this.#scroll();
       // a stop that came before the answer had a name may have met an earlier answer to this message: say it by name
       if (event.event === "start" && view === this.#current?.view && view.status === "stopping") this.#stop();
     }
@@ -148,14 +143,17 @@ export class Pane {
   #failed(turn, view, error) {
     if (this.#closing.signal.aborted) return;
     const isKnown = error instanceof ProblemError;
-    const wait = isKnown && error.retryAfterSeconds > 1 ? ` ${words.retryIn(error.retryAfterSeconds)}` : "";
     const isHopeless = isKnown && [400, 413, 415, 422].includes(error.status);
-    view.problem((isKnown ? words.problem(error) : words.network) + wait, !isHopeless);
-    view.show(view.messageId ? "lost" : "notSent");
-    if (error.code === "chat_not_found") this.#memory.forgetChat(this.#memory.chatId);
+    const hasArrived = Boolean(view.messageId);
+    view.problem(isKnown ? words.problem(error) : hasArrived ? words.lost : words.network, {
+      isRetryable: !isHopeless,
+      waitSeconds: isKnown ? error.retryAfterSeconds : 0,
+      label: hasArrived ? words.reconnect : words.retry,
+    });
+    view.show(hasArrived ? "lost" : "notSent");
+    if (error.code === "chat_not_found") this.#storage.forgetChat(this.#storage.chatId);
     if (error.code === "unauthenticated") this.element.dispatchEvent(new Event("unauthenticated", { bubbles: true }));
-    if (isHopeless && !this.$input.value) this.$input.value = turn.content;
-    this.#scroll();
+    if (isHopeless && this.#composer.isEmpty) this.#composer.write(turn.content);
   }
 
   async #stop() {
@@ -165,7 +163,7 @@ export class Pane {
     const before = view.status;
     this.#notify("");
     view.show("stopping");
-    if (!this.#memory.chatId) return stopping.abort(); // nothing was sent yet
+    if (!this.#storage.chatId) return stopping.abort(); // nothing was sent yet
     current.isStopping = true;
     this.#update();
     try {
@@ -174,7 +172,7 @@ export class Pane {
       do {
         messageId = view.messageId;
         const named = messageId ? { messageId } : { userMessageId: turn.userMessageId };
-        outcome = await this.#service.cancel(this.#memory.chatId, this.#session, named);
+        outcome = await this.#api.cancel(this.#storage.chatId, this.#session, named);
       } while (!outcome.success && !messageId && view.messageId); // it got its name meanwhile
     } catch {
       if (view.hasEnded) return;
@@ -187,57 +185,66 @@ export class Pane {
   }
 
   /** Goes on with the answer that this device was in the middle of; a message that never arrived is sent now. */
-  #resume(turn, view) {
+  #resume(turn, { answer: view }) {
     const connect = async (chatId, lastEventId, signal) => {
       const named = view.messageId ? { messageId: view.messageId } : { userMessageId: turn.userMessageId };
-      const response = await this.#service.follow(chatId, this.#session, { lastEventId, ...named }, signal);
+      const response = await this.#api.follow(chatId, this.#session, { lastEventId, ...named }, signal);
       if (response.status !== 204 || view.messageId) return response;
-      return this.#service.send(chatId, this.#session, turn, signal);
+      return this.#api.send(chatId, this.#session, turn, signal);
     };
+    return this.#run(turn, view, connect);
+  }
+
+  /** Reads on after the connection was lost: the service has gone on with the answer. */
+  #reconnect(turn, view) {
+    view.sent();
+    const connect = (chatId, lastEventId, signal) =>
+      this.#api.follow(chatId, this.#session, { lastEventId, messageId: view.messageId }, signal);
     return this.#run(turn, view, connect);
   }
 
   // ---- showing
 
   #add(turn) {
-    const view = new AnswerView(turn.content, { isForeign: !this.#history.isMine(turn) });
-    view.onRetry = () => {
+    const view = new TurnView(turn.content, { isForeign: !this.#history.isMine(turn) });
+    const { answer } = view;
+    answer.onRetry = () => {
       if (this.#current) return;
-      this.#ask({ ...turn, session: this.#session, hasEnded: false }, view);
+      if (answer.status === "lost") this.#reconnect(turn, answer);
+      else this.#ask({ ...turn, session: this.#session, hasEnded: false }, answer);
+      this.focus();
+    };
+    answer.onGoOn = () => {
+      this.#send(words.goOnMessage);
       this.focus();
     };
     this.#history.shown(turn, view);
-    this.$log.append(view.element);
+    this.#parts.turns.append(view.element);
     this.#notify("");
-    this.#scroll();
     return view;
   }
 
   #notify(text) {
-    this.$notice.textContent = text;
+    this.#parts.notice.textContent = text;
     this.#update();
+  }
+
+  /** Tells a screen reader one thing; an answer is read to it when it has ended, not word by word. */
+  #announce(text) {
+    this.#parts.announcer.textContent = text;
   }
 
   #update() {
     const isBusy = this.#current !== null;
-    this.$empty.hidden = !this.#history.isEmpty;
-    this.$send.hidden = isBusy;
-    this.$send.disabled = !this.$input.value.trim();
-    this.$stop.hidden = !isBusy;
-    this.$stop.disabled = Boolean(this.#current?.isStopping);
-    if (!CSS.supports("field-sizing", "content")) this.$input.rows = Math.min(this.$input.value.split("\n").length, 6);
+    this.#parts.empty.hidden = !this.#history.isEmpty;
+    this.#composer.show({ isBusy, isStopping: Boolean(this.#current?.isStopping) });
     this.element.dataset.busy = String(isBusy);
-    // a screen reader hears what is new, not the whole chat again after a reload
-    this.$log.setAttribute("aria-live", this.#history.isBusy && !isBusy ? "off" : "polite");
   }
 
   #scroll() {
-    // once a frame: an answer that is told again comes in hundreds of events at once
-    this.#frame ||= requestAnimationFrame(() => {
-      this.#frame = 0;
-      if (!this.#isAtBottom) return;
-      this.$log.scrollTop = this.$log.scrollHeight;
-      this.#top = this.$log.scrollTop; // a reader may scroll up before this scroll's own event has come
-    });
+    const { log } = this.#parts;
+    if (!this.#isAtBottom) return;
+    log.scrollTop = log.scrollHeight;
+    this.#top = log.scrollTop; // a reader may scroll up before this scroll's own event has come
   }
 }
