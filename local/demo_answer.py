@@ -28,6 +28,7 @@ _ASKS_TO_THINK = re.compile(r"\b(why|think(ing)?|reason(ing)?|step by step)\b|�
 _ASKS_FOR_MORE = re.compile(
     r"\b(long(er)?|details?|detailed|essay|story)\b|길게|긴 |자세히|자세하게|이야기", re.IGNORECASE
 )
+_ASKS_FOR_MARKDOWN = re.compile(r"\bmarkdown\b|마크다운", re.IGNORECASE)
 _QUOTED_CHARACTERS = 70
 
 
@@ -74,6 +75,8 @@ def _text(voice: Voice, questions: Sequence[str], topics: list[str], system_prom
     paragraphs = [" ".join(filter(None, sentences)), voice.about]
     if _ASKS_FOR_MORE.search(question):
         paragraphs += [f"{number}. {more}" for number, more in enumerate(voice.more * 3, 1)]
+    if _ASKS_FOR_MARKDOWN.search(question):
+        paragraphs.append(voice.markdown)
     return "\n\n".join(paragraphs)
 
 

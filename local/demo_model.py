@@ -21,8 +21,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from local.demo_answer import DemoAnswer, answer, pieces
+from local.plan import DEMO_MODEL as MODEL
 
-MODEL = "demo"
 _DELTAS_PER_SECOND = 30
 _CHARACTERS_PER_TOKEN = 4
 

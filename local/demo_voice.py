@@ -22,6 +22,8 @@ class Voice:
     source: str
     encyclopedia: str
     more: tuple[str, ...]
+    markdown: str
+    """Every kind of Markdown that the page shows."""
 
 
 ENGLISH = Voice(
@@ -52,6 +54,50 @@ ENGLISH = Voice(
         "A real model would have finished by now, or would be saying something useful. I have just this one paragraph "
         "left, and then I begin again from the first.",
     ),
+    markdown="""## What an answer can hold
+
+Text may be **bold**, *italic*, ***both***, ~~struck out~~ or `code`, and it may hold a [link](https://example.com/) \
+or a bare address such as https://www.rfc-editor.org/rfc/rfc9457.
+
+### Lists
+
+1. Numbered items, with more below them:
+   - a bullet
+   - another one, with `code`
+     - and one deeper
+2. The second item
+   ```sh
+   make run
+   ```
+3. The third
+
+- [x] a task that is done
+- [ ] a task that is not
+
+### Code
+
+```python
+async def deltas(answer):
+    \"\"\"Yield the pieces of an answer as they come.\"\"\"
+    async for piece in answer:
+        yield f"data: {piece}\\n\\n"  # one event each, and this line is so long that it has to be scrolled sideways
+```
+
+### A table
+
+| event | when | times |
+|:------|:----:|------:|
+| `start` | always first | 1 |
+| (message) | as the model writes | **n** |
+| `done` | always last, once the text is stored | 1 |
+
+> A quotation, in which **Markdown** goes on.
+>
+> > And one inside it.
+
+---
+
+What looks like HTML stays text: <script>alert("no")</script>, and a [link like this](javascript:alert(1)) is none.""",
 )
 
 KOREAN = Voice(
@@ -82,4 +128,50 @@ KOREAN = Voice(
         "진짜 모델이라면 이미 말을 마쳤거나 쓸모 있는 이야기를 하고 있을 것입니다. 저에게 남은 문단은 이것뿐이라서, "
         "이제 처음부터 다시 시작합니다.",
     ),
+    markdown="""## 답변에 담을 수 있는 것
+
+글은 **굵게**, *기울임*, ***둘 다***, ~~취소선~~, `코드`로 쓸 수 있고, **"인용"**에 조사가 붙어도 됩니다. \
+[링크](https://example.com/)나 \
+https://www.rfc-editor.org/rfc/rfc9457 같은 주소도 들어갑니다.
+
+### 목록
+
+1. 번호가 있는 항목과 그 아래 항목:
+   - 글머리표
+   - `코드`가 있는 글머리표
+     - 한 단계 더 깊은 항목
+2. 두 번째 항목
+   ```sh
+   make run
+   ```
+3. 세 번째 항목
+
+- [x] 끝난 일
+- [ ] 남은 일
+
+### 코드
+
+```python
+async def deltas(answer):
+    \"\"\"답변의 조각을 도착하는 대로 내보낸다.\"\"\"
+    async for piece in answer:
+        yield f"data: {piece}\\n\\n"  # 조각마다 이벤트 하나. 이 줄은 길어서 옆으로 스크롤해야 끝까지 볼 수 있다.
+```
+
+### 표
+
+| 이벤트 | 시점 | 횟수 |
+|:------|:----:|------:|
+| `start` | 항상 처음 | 1 |
+| (메시지) | 모델이 쓰는 대로 | **n** |
+| `done` | 항상 마지막, 저장된 뒤 | 1 |
+
+> 인용문 안에서도 **마크다운**은 이어집니다.
+>
+> > 인용문 속의 인용문.
+
+---
+
+HTML처럼 보이는 것은 그대로 글자입니다: <script>alert("no")</script>. \
+[이런 링크](javascript:alert(1))는 링크가 되지 않습니다.""",
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import mimetypes
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from chat.domain.errors import ChatError
@@ -19,18 +19,28 @@ from local.function_url import LIMIT_BYTES, Request
 from local.invocation import Invocation, InvocationFailed
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_ADDRESS_OF_A_CHAT = re.compile(r"/c/[0-9A-Za-z-]+")
 
 
 class Gateway:
-    """An ASGI application; everything in the folder `pages` is public, `index.html` is `/`.
+    """An ASGI application; everything in the folder `pages` is public, `index.html` is `/` and each `/c/{chatId}`.
+
+    The page reads `page_settings` at `/page-settings.json`.
 
     Answers only to requests for this machine and for `hosts`: a page elsewhere whose name is made to lead here (DNS
     rebinding) must not use the developer's key.
     """
 
-    def __init__(self, functions: Sequence[Function], pages: Path, hosts: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        functions: Sequence[Function],
+        pages: Path,
+        hosts: Collection[str] = (),
+        page_settings: Mapping[str, object] | None = None,
+    ) -> None:
         self._functions = functions
         self._pages = pages
+        self._page_settings = dict(page_settings or {})
         self._hosts = LOCAL_HOSTS | {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,9 +63,11 @@ class Gateway:
         return len(hosts) == 1 and re.sub(r":\d+\Z", "", hosts[0]) in self._hosts
 
     def _page(self, scope: Scope) -> Response:
+        path = scope["path"]
         files = {f"/{file.relative_to(self._pages).as_posix()}": file for file in self._pages.rglob("*.*")}
-        file = files.get(scope["path"] if scope["path"] != "/" else "/index.html")
-        if file is None:
+        file = files.get("/index.html" if path == "/" or _ADDRESS_OF_A_CHAT.fullmatch(path) else path)
+        is_settings = path == "/page-settings.json"
+        if file is None and not is_settings:
             return problem(NotFound("Nothing is served here."), new_id())
         if scope["method"] not in ("GET", "HEAD"):
             return problem(MethodNotAllowed("GET, HEAD"), new_id())
@@ -64,6 +76,8 @@ class Gateway:
             "content-security-policy": "frame-ancestors 'none'",  # a meta element cannot say this
             "x-content-type-options": "nosniff",
         }
+        if file is None:
+            return JSONResponse(self._page_settings, 200, headers)
         return Response(file.read_bytes(), 200, headers, mimetypes.guess_type(file.name)[0])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from chat.settings import Settings, SettingsError
 
+DEMO_MODEL = "demo"
 _CHAT = "/api/chat/[^/]+"
 
 
@@ -54,6 +55,19 @@ class Plan:
     functions: tuple[FunctionPlan, ...]
     environ: Mapping[str, str]
     """What the functions are given, before stores and AI are filled in."""
+    settings: Settings
+    """What they will read in it; stores and AI that are filled in later are stand-ins."""
+
+    @property
+    def page_settings(self) -> dict[str, object]:
+        """What the chat page should know before it asks the service anything; nothing secret."""
+        ai = self.settings.ai
+        return {
+            "model": ai.model if ai and self.has_own_ai else DEMO_MODEL,
+            "isDemo": not self.has_own_ai,
+            "auth": self.settings.auth.mode,
+            "maxContentCharacters": self.settings.max_content_chars,
+        }
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -82,8 +96,9 @@ def read_plan(environ: Mapping[str, str], root: Path, functions: Path, state: Pa
     """
     environ = {name: value.strip() if name in _OURS else value for name, value in environ.items()}
     port = _port(environ.get("PORT", ""))
-    concurrency = _check(environ)
-    return Plan(root, state.resolve(), port, _functions(root, functions.resolve(), concurrency), environ)
+    settings = _check(environ)
+    planned = _functions(root, functions.resolve(), settings.max_concurrency)
+    return Plan(root, state.resolve(), port, planned, environ, settings)
 
 
 _OURS = {"PORT", "REDIS_URL", "MYSQL_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL"}
@@ -98,11 +113,10 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _check(environ: Mapping[str, str]) -> int:
-    """Refuse what the functions would refuse, and return how many streams a process shall carry at once."""
+def _check(environ: Mapping[str, str]) -> Settings:
+    """Refuse what the functions would refuse, and return what they will read."""
     filled = {name: value for name, value in environ.items() if value}
-    settings = Settings.read({"AWS_LAMBDA_MAX_CONCURRENCY": "16"} | _STAND_INS | filled, with_ai=True)
-    return settings.max_concurrency
+    return Settings.read({"AWS_LAMBDA_MAX_CONCURRENCY": "16"} | _STAND_INS | filled, with_ai=True)
 
 
 def _functions(root: Path, folder: Path, concurrency: int) -> tuple[FunctionPlan, ...]:

@@ -57,7 +57,7 @@ async def _serve(plan: Plan, listener: socket.socket, terminal: Terminal, reaper
         workers = await stack.enter_async_context(crew(reaper, terminal.report))
         functions = [await _function(plan, one, settings, workers, servers) for one in plan.functions]
         await all_ready([environment.kept for one in functions for environment in one.start(1)])
-        gateway = Gateway(functions, Path(__file__).parent / "page", plan.hosts)
+        gateway = Gateway(functions, Path(__file__).parent / "page", plan.hosts, plan.page_settings)
         await servers.enter_async_context(serving(gateway, [listener], _IDLE_SECONDS, _GRACE_SECONDS))
         terminal.announce()
         for one in functions:

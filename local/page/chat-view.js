@@ -145,7 +145,7 @@ export class ChatView {
     const isKnown = error instanceof ProblemError;
     const isHopeless = isKnown && [400, 413, 415, 422].includes(error.status);
     const hasArrived = Boolean(view.messageId);
-    view.problem(isKnown ? words.problem(error) : hasArrived ? words.lost : words.network, {
+    view.problem(isKnown ? words.problem(error) : hasArrived ? words.lostNote : words.network, {
       isRetryable: !isHopeless,
       waitSeconds: isKnown ? error.retryAfterSeconds : 0,
       label: hasArrived ? words.reconnect : words.retry,

@@ -1,7 +1,7 @@
 // Inline Markdown as DOM nodes: emphasis, code, links. Text enters as text nodes only, never as HTML.
 
-const MAX_TAIL = 2_000;
-const MAX_PIECE = 2_000;
+const MAX_TAIL = 1_000;
+const MAX_PIECE = 1_000;
 const MAX_OPEN = 40;
 const MAX_RUN = 6;
 const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0", hellip: "…", mdash: "—", ndash: "–", times: "×", copy: "©" };

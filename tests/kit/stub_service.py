@@ -36,7 +36,11 @@ class Sources(tuple[Source, ...]):
     """The model cites."""
 
 
-Step = str | Reasoning | Sources | FailureCode | asyncio.Event
+class Finish(str):
+    """The model says why it is finished."""
+
+
+Step = str | Reasoning | Sources | Finish | FailureCode | asyncio.Event
 """Text; something special; how it fails; or a gate that the test opens. Without a failure an answer completes."""
 
 
@@ -107,6 +111,8 @@ class Generation:
                 await step.wait()
             elif isinstance(step, FailureCode):
                 self.end(Outcome(Status.FAILED, None, step))
+            elif isinstance(step, Finish):
+                self.end(Outcome(Status.COMPLETED, str(step)))
             elif self.is_active:
                 self._say(step)
             self.tell()
@@ -143,12 +149,14 @@ class StubService:
         self.requests: list[Request] = []
         self.generations: list[Generation] = []
         self.chats: set[str] = set()
+        self.page_settings: dict[str, object] = {"model": "stub", "isDemo": False, "auth": "header"}
         self.bytes_per_chunk = 0
         """Splits streams into chunks of so many bytes; 0 leaves them whole."""
         self.retry_ms: int | None = 10
         self._keys: dict[str, str] = {}
         self._intents: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._following: set[_Response] = set()
 
     async def __aenter__(self) -> StubService:
         self._server = await asyncio.start_server(self._track, "127.0.0.1", 0)
@@ -166,6 +174,11 @@ class StubService:
     def sent(self, method: str, path_end: str) -> list[Request]:
         """Return the requests that came so far."""
         return [r for r in self.requests if r.method == method and r.path.endswith(path_end)]
+
+    def cut_all(self) -> None:
+        """Break off every stream that is being followed."""
+        for response in self._following:
+            response.abort()
 
     # ---- HTTP
 
@@ -191,6 +204,8 @@ class StubService:
         route = re.fullmatch(r"/api/chat/([^/]+)/(stream|cancel)", request.path)
         if route is None and request.path == "/api/chat/create":
             await self._create(request, response)
+        elif request.path == "/page-settings.json":
+            await response.json(200, self.page_settings)
         elif route is None:
             await _serve_page(request.path, response)
         elif route[1] not in self.chats:
@@ -222,7 +237,11 @@ class StubService:
         if found is None or last.endswith(":done"):
             return await response.empty()
         after = last.partition(":")[2].replace("start", "") or 0
-        return await self._follow(found, 0 if cut and cut.is_replay else int(after), cut, response)
+        self._following.add(response)
+        try:
+            return await self._follow(found, 0 if cut and cut.is_replay else int(after), cut, response)
+        finally:
+            self._following.discard(response)
 
     def _send(self, chat_id: str, request: Request) -> Generation | Refuse:
         session, body = request.headers["x-session-id"], request.json
@@ -320,7 +339,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Request:
 
 
 async def _serve_page(path: str, response: _Response) -> None:
-    file = PAGE / ("index.html" if path == "/" else path.removeprefix("/"))
+    file = PAGE / ("index.html" if path == "/" or path.startswith("/c/") else path.removeprefix("/"))
     if not file.is_file():
         return await response.problem(Refuse(404, "not_found"))
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
@@ -370,4 +389,15 @@ class _Response:
         await self._writer.drain()
 
 
-__all__ = ["Cut", "FailureCode", "Generation", "Hold", "Reasoning", "Refuse", "Source", "Sources", "StubService"]
+__all__ = [
+    "Cut",
+    "FailureCode",
+    "Finish",
+    "Generation",
+    "Hold",
+    "Reasoning",
+    "Refuse",
+    "Source",
+    "Sources",
+    "StubService",
+]

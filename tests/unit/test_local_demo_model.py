@@ -53,6 +53,13 @@ def test_other_questions_do_not_make_it_think():
     assert answer(["What is the sky?"]).reasoning == ""
 
 
+@pytest.mark.parametrize("question", ["Show me every kind of Markdown.", "마크다운을 종류별로 보여 주세요."])
+def test_who_asks_for_markdown_gets_all_of_it(question):
+    text = answer([question]).text
+    for sign in ("**", "~~", "```python", "| `start`", "\n> ", "- [x] ", "\n1. ", "\n---\n", "](https://", "<script>"):
+        assert sign in text
+
+
 def test_who_asks_for_more_gets_more():
     assert len(answer(["Tell me a long story"]).text) > 3 * len(answer(["Tell me about it"]).text)
     assert len(answer(["길게 설명해 주세요"]).text) > 3 * len(answer(["설명해 주세요"]).text)
