@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from local.demo_answer import DemoAnswer, answer, pieces
-from local.plan import DEMO_MODEL as MODEL
+from local.plan import DEMO_MODEL
 
 _DELTAS_PER_SECOND = 30
 _CHARACTERS_PER_TOKEN = 4
@@ -104,7 +104,7 @@ def _citation(asked: Asked) -> dict[str, Any]:
 
 async def _stream(asked: Asked) -> AsyncIterator[bytes]:
     """Yield the events of an answer, at the pace of the demo."""
-    frame = {"id": _new_id(), "object": "chat.completion.chunk", "created": int(time.time()), "model": MODEL}
+    frame = {"id": _new_id(), "object": "chat.completion.chunk", "created": int(time.time()), "model": DEMO_MODEL}
     due = asyncio.get_running_loop().time()
     for delta in deltas(asked):
         yield _event(frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
@@ -131,7 +131,7 @@ def _whole(asked: Asked) -> dict[str, Any]:
         "id": _new_id(),
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": MODEL,
+        "model": DEMO_MODEL,
         "choices": [{"index": 0, "message": message, "finish_reason": asked.finish_reason}],
         "usage": asked.usage,
     }
@@ -153,7 +153,7 @@ async def _complete(request: Request) -> Response:
 
 
 async def _models(request: Request) -> Response:
-    return JSONResponse({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "local"}]})
+    return JSONResponse({"object": "list", "data": [{"id": DEMO_MODEL, "object": "model", "owned_by": "local"}]})
 
 
 app = Starlette(

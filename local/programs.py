@@ -7,8 +7,8 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from local import demo_model, stores
-from local.plan import FunctionPlan, Plan
+from local import stores
+from local.plan import DEMO_MODEL, FunctionPlan, Plan
 from local.process import Program, python
 from local.server import LOOPBACK, port_of
 
@@ -45,9 +45,9 @@ def demo(plan: Plan, listener: socket.socket) -> Program:
 def demo_settings(listener: socket.socket) -> dict[str, str]:
     """Return the settings that lead a function to the demo model."""
     return {
-        "OPENAI_API_KEY": demo_model.MODEL,
+        "OPENAI_API_KEY": DEMO_MODEL,
         "OPENAI_BASE_URL": f"http://{LOOPBACK}:{port_of(listener)}/v1",
-        "OPENAI_MODEL": demo_model.MODEL,
+        "OPENAI_MODEL": DEMO_MODEL,
     }
 
 

@@ -362,6 +362,7 @@ class Heading {
   isLine = true;
   #inline;
   #held = "";
+  #isEmpty = true;
 
   constructor(element, text) {
     this.element = element;
@@ -375,9 +376,10 @@ class Heading {
     const trimmed = whole.trimEnd();
     let end = trimmed.length;
     while (trimmed[end - 1] === "#") end -= 1;
-    const isClosing = end < trimmed.length && (end ? /\s/.test(trimmed[end - 1]) : !this.element.firstChild);
+    const isClosing = end < trimmed.length && (end ? /\s/.test(trimmed[end - 1]) : this.#isEmpty);
     const kept = (isClosing ? trimmed.slice(0, end) : trimmed).trimEnd();
     this.#held = whole.slice(kept.length);
+    this.#isEmpty &&= !kept;
     this.#inline.append(kept);
   }
 
