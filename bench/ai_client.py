@@ -107,7 +107,7 @@ def whole(make: Callable[[], httpx.AsyncBaseTransport]) -> Callable[[str], objec
         async with open_client(settings, make()) as client:
 
             async def ask(model: str) -> AsyncIterator[int]:
-                async for pieces in OpenAI(replace(settings, model=model), client).answer(TURNS, 100):
+                async for pieces in OpenAI(settings, client).answer(TURNS, 100, model):
                     yield len(pieces)
 
             yield ask

@@ -11,6 +11,7 @@ from chat.domain.errors import (
     ChatNotFound,
     IdempotencyConflict,
     InvalidContent,
+    MessageNotFound,
     RateLimited,
     StorageUnavailable,
     StreamInProgress,
@@ -124,13 +125,19 @@ SEND: Operation = {
     "security": USER,
     "parameters": [CHAT, SESSION, *LAST_EVENT],
     "requestBody": body(
-        "Message", True, message={"content": "Hello", "userMessageId": USER_MESSAGE_ID}, short={"content": "Hello"}
+        "Message",
+        True,
+        message={"content": "Hello", "userMessageId": USER_MESSAGE_ID},
+        short={"content": "Hello"},
+        edit={"content": "Hello, edited", "parentMessageId": None},
+        again={"regenerate": {"userMessageId": USER_MESSAGE_ID, "attemptId": MESSAGE_ID}, "model": "gpt-4o-mini"},
+        interrupt={"content": "No, wait", "onBusy": "cancel"},
     ),
     "responses": {
         "200": STREAM,
         "204": NOTHING,
         **responses(
-            *(*IDENTITY, *BODY, ChatNotFound, InvalidContent),
+            *(*IDENTITY, *BODY, ChatNotFound, MessageNotFound, InvalidContent),
             *(StreamInProgress, IdempotencyConflict, RateLimited),
         ),
     },
@@ -245,7 +252,7 @@ UI_SEND: Operation = {
     "responses": {
         "200": UI_STREAM,
         **responses(
-            *(*IDENTITY, *BODY, ChatNotFound, InvalidContent, UnsupportedContent),
+            *(*IDENTITY, *BODY, ChatNotFound, MessageNotFound, InvalidContent, UnsupportedContent),
             *(StreamInProgress, IdempotencyConflict, RateLimited),
         ),
     },

@@ -68,7 +68,7 @@ SCHEMAS: dict[str, Schema] = {
         "type": "object",
         "properties": {
             "content": {
-                "type": "string",
+                "type": ["string", "null"],
                 "pattern": r"\S",
                 "maxLength": DEFAULT_CONTENT_CHARS,
                 "description": "Not only white space or other invisible characters; at most "
@@ -80,8 +80,45 @@ SCHEMAS: dict[str, Schema] = {
                 "content it never starts a second generation: it follows the running answer or replays the stored one. "
                 "After `failed`, `timeout` or `interrupted` it is a retry.",
             },
+            "parentMessageId": {
+                **optional(UUID),
+                "description": "The answer that this message follows; null for the beginning of the chat. Left out: "
+                "the end of the active branch. A message is edited by sending it with the parent of the one that is "
+                "edited; the old branch stays. Of a running answer: 409.",
+            },
+            "regenerate": {
+                "type": ["object", "null"],
+                "properties": {
+                    "userMessageId": UUID,
+                    "attemptId": {**optional(UUID), "description": "The same attempt never generates twice."},
+                },
+                "required": ["userMessageId"],
+                "description": "In the place of `content`: another answer to a message, beside those that are there.",
+            },
+            "model": {
+                "type": ["string", "null"],
+                "description": "One of `GET /api/models`, for this answer only; else the chat's own, else the default.",
+            },
+            "onBusy": {
+                "enum": ["reject", "cancel"],
+                "default": "reject",
+                "description": "What to do when this session's answer in this chat still runs: refuse with 409, or "
+                "cancel it first, as the cancel route does.",
+            },
         },
-        "required": ["content"],
+        "oneOf": [
+            {
+                "required": ["content"],
+                "properties": {"content": {"type": "string"}, "regenerate": {"type": "null"}},
+            },
+            {
+                "required": ["regenerate"],
+                "properties": {
+                    "regenerate": {"type": "object"},
+                    **{name: {"type": "null"} for name in ("content", "userMessageId", "parentMessageId")},
+                },
+            },
+        ],
     },
     "UiMessages": {
         "type": "object",

@@ -130,6 +130,27 @@ async def test_a_second_message_goes_on_in_the_same_chat(open_chat, ai):
     assert [turn["content"] for turn in ai.calls[-1].json["messages"]] == ["one", "Hello world", "two"]
 
 
+async def test_another_answer_takes_the_place_of_the_last_one(open_chat, ai):
+    ai.script(say("one"), say("another"))
+    chat = await open_chat()
+    await chat("send", text="question")
+    state = await chat("regenerate")
+    assert (state["status"], said(state), roles(state)) == ("ready", "another", ["user", "assistant"])
+    await chat("send", text="next")
+    assert [turn["content"] for turn in ai.calls[-1].json["messages"]] == ["question", "another", "next"]
+
+
+async def test_a_message_can_be_edited_and_the_old_branch_is_not_told(open_chat, ai):
+    ai.script(say("one"), say("two"), say("three"))
+    chat = await open_chat()
+    await chat("send", text="first")
+    state = await chat("send", text="second")
+    edited = state["messages"][2]["id"]
+    state = await chat("send", text="second, edited", messageId=edited)
+    assert (said(state), roles(state)) == ("three", ["user", "assistant"] * 2)
+    assert [turn["content"] for turn in ai.calls[-1].json["messages"]] == ["first", "one", "second, edited"]
+
+
 async def test_an_error_before_the_first_token_is_told_in_words(open_chat, ai):
     ai.script(status(400))
     state = await (await open_chat())("send", text="one")

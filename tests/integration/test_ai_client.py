@@ -108,7 +108,7 @@ async def test_each_read_from_the_network_is_one_batch_delivered_at_once(
 ):
     gate = Gate()
     server.script(body(text("a"), text("b") + text("c"), finish() + DONE, gate=gate))
-    async with asking(server.url, transport) as asked, aclosing(asked.ai.answer(TURNS, 100)) as batches:
+    async with asking(server.url, transport) as asked, aclosing(asked.ai.answer(TURNS, 100, "some-model")) as batches:
         for expected in [[TextDelta("a")], [TextDelta("b"), TextDelta("c")], [Finish("stop")]]:
             waiting = asyncio.ensure_future(anext(batches))
             await gate.reached()
@@ -289,7 +289,7 @@ async def test_a_reset_within_the_body_fails_with_what_came_before(
         call.reset()
 
     server.script(script)
-    async with asking(server.url, transport) as asked, aclosing(asked.ai.answer(TURNS, 100)) as batches:
+    async with asking(server.url, transport) as asked, aclosing(asked.ai.answer(TURNS, 100, "some-model")) as batches:
         assert await anext(batches) == [TextDelta("Hello")]
         await gate.release()
         with pytest.raises(Exception, match="ai_incomplete"):
@@ -303,7 +303,7 @@ async def test_nothing_of_the_key_or_the_services_words_is_in_the_error(
     server.script(status(401))
     async with asking(server.url, transport) as asked:
         with pytest.raises(Exception, match="status 401") as caught:
-            await anext(asked.ai.answer(TURNS, 100))
+            await anext(asked.ai.answer(TURNS, 100, "some-model"))
     chain = [caught.value, caught.value.__cause__]
     assert not any("SECRET" in f"{error!r} {vars(error)}" for error in chain if error is not None)
 
@@ -577,7 +577,7 @@ async def test_each_kind_of_silence_has_its_own_limit(server: AIServer, transpor
 async def test_leaving_an_answer_closes_its_connection_at_once(server: AIServer, transport: httpx.AsyncBaseTransport):
     server.script(ai_server.silent(text("Hello")))
     async with asking(server.url, transport) as asked:
-        async with aclosing(asked.ai.answer(TURNS, 100)) as batches:
+        async with aclosing(asked.ai.answer(TURNS, 100, "some-model")) as batches:
             assert await anext(batches) == [TextDelta("Hello")]
             assert not server.calls[0].closed.is_set()
         await server.calls[0].closed.wait()
@@ -623,7 +623,7 @@ async def test_a_time_limit_of_the_callers_own_passes_through(server: AIServer, 
     async with asking(server.url, transport) as asked:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(None) as scope:
-                async for _ in asked.ai.answer(TURNS, 100):
+                async for _ in asked.ai.answer(TURNS, 100, "some-model"):
                     scope.reschedule(0)
         await server.calls[0].closed.wait()
 

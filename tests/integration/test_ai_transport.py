@@ -143,7 +143,7 @@ async def test_nothing_of_an_answer_runs_on_in_the_background(server: AIServer):
     server.script(say("Hello"), ai_server.silent(text("Hello")), body(event({"error": {"code": 1}}), text("x")))
     async with asking(server.url, LeanTransport()) as asked:
         await asked.collect()
-        async with aclosing(asked.ai.answer(TURNS, 100)) as batches:
+        async with aclosing(asked.ai.answer(TURNS, 100, "some-model")) as batches:
             await anext(batches)
         await asked.collect()
         left = [task for task in asyncio.all_tasks() - before if "ai_server.py" not in repr(task)]
@@ -156,7 +156,7 @@ async def test_closing_the_client_closes_every_connection(server: AIServer):
 
     async def listen() -> FailureCode:
         with pytest.raises(AnswerFailed) as caught:
-            async for _ in asked.ai.answer(TURNS, 100):
+            async for _ in asked.ai.answer(TURNS, 100, "some-model"):
                 begun.set()
         return caught.value.code
 
@@ -336,7 +336,7 @@ async def test_cancelling_closes_a_tls_connection_at_once(authority: Authority):
         gate = Gate()
         server.script(say("Hello", "!", gate=gate))
         async with asking(server.url, LeanTransport(authority.trust())) as asked:
-            batches = asked.ai.answer(TURNS, 100)
+            batches = asked.ai.answer(TURNS, 100, "some-model")
             await gate.release()
             assert await anext(batches) == [TextDelta("Hello")]
             await batches.aclose()

@@ -12,8 +12,9 @@ from chat.adapters.mysql.engine import open_engine
 from chat.adapters.mysql.repository import SqlChatRepository
 from chat.application.ports import Chats
 from chat.domain.answer import Answer
-from chat.domain.errors import ChatNotFound, IdempotencyConflict
+from chat.domain.errors import ChatNotFound, FailureCode, IdempotencyConflict, MessageNotFound
 from chat.domain.model import (
+    ROOT,
     AlreadyAnswered,
     AnswerIds,
     Chat,
@@ -343,14 +344,16 @@ class TestHistory:
         await exchange(chats, chat_id, "question", final("partial", status))
         assert await history(chats, chat_id) == [QuestionAnswer("question", "partial")]
 
-    async def test_messages_without_an_answers_text_are_left_out(self, chats):
+    async def test_what_was_asked_stays_asked_unless_it_is_being_answered_or_was_refused(self, chats):
         chat_id = await new_chat(chats)
         await exchange(chats, chat_id, "no text", final("", Status.CANCELLED))
+        refused = Outcome(Status.FAILED, None, FailureCode.AI_REJECTED)
+        await exchange(chats, chat_id, "refused", final("", outcome=refused))
         running = opening(chat_id, "still running", session="laptop")
         await chats.open_answer(running, ENOUGH)
         await chats.checkpoint(told(running, "partial"), running.owner_token, NOW)
         await exchange(chats, chat_id, "only a nul", final("\x00"))
-        assert await history(chats, chat_id) == [QuestionAnswer("only a nul", "\x00")]
+        assert await history(chats, chat_id) == [QuestionAnswer("no text", ""), QuestionAnswer("only a nul", "\x00")]
 
     async def test_of_several_answers_the_newest_with_text_counts(self, chats):
         chat_id = await new_chat(chats)
@@ -600,3 +603,121 @@ class TestFinish:
 
 async def test_a_ping_is_answered(chats):
     assert await chats.ping() is None
+
+
+def after(sent: NewAnswer, parent: NewAnswer | None) -> NewAnswer:
+    """The same message, sent with a parent."""
+    return replace(sent, parent_id=ROOT if parent is None else parent.identity.message_id)
+
+
+def again(question: NewAnswer, session: str = "phone", attempt: str | None = None) -> NewAnswer:
+    """Another answer to a message that was sent."""
+    who = question.identity
+    identity = AnswerIds(who.chat_id, attempt or new_id(), who.user_message_id, session, "model-1")
+    deadline = NOW + timedelta(minutes=15)
+    return NewAnswer(identity, "user", "", f"token-{new_id()}", NOW, deadline, is_regeneration=True)
+
+
+async def ended(chats: Chats, sent: NewAnswer, text: str) -> list[QuestionAnswer]:
+    """Open an answer, end it, and return the history that it got."""
+    opened = await chats.open_answer(sent, ENOUGH)
+    assert isinstance(opened, Started)
+    assert await finish(chats, sent, final(text))
+    return list(opened.history)
+
+
+class TestBranches:
+    async def test_a_message_follows_the_answer_that_it_names_and_nothing_else(self, chats):
+        chat_id = await new_chat(chats)
+        first = await exchange(chats, chat_id, "q1", final("a1"))
+        await exchange(chats, chat_id, "q2", final("a2"))
+        assert await ended(chats, after(opening(chat_id, "q2, edited"), first), "b2") == [QuestionAnswer("q1", "a1")]
+        assert await history(chats, chat_id) == [QuestionAnswer("q1", "a1"), QuestionAnswer("q2, edited", "b2")]
+
+    async def test_the_first_message_can_be_edited(self, chats):
+        chat_id = await new_chat(chats)
+        await exchange(chats, chat_id, "q1", final("a1"))
+        assert await ended(chats, after(opening(chat_id, "q1, edited"), None), "b1") == []
+        assert await history(chats, chat_id) == [QuestionAnswer("q1, edited", "b1")]
+
+    async def test_another_answer_gets_what_came_before_its_message_and_is_the_active_one(self, chats):
+        chat_id = await new_chat(chats)
+        await exchange(chats, chat_id, "q1", final("a1"))
+        second = await exchange(chats, chat_id, "q2", final("a2"))
+        await exchange(chats, chat_id, "q3", final("a3"))
+        opened = await chats.open_answer(once_more := again(second), ENOUGH)
+        assert (list(opened.history), opened.question) == ([QuestionAnswer("q1", "a1")], "q2")
+        assert await finish(chats, once_more, final("b2"))
+        assert await history(chats, chat_id) == [QuestionAnswer("q1", "a1"), QuestionAnswer("q2", "b2")]
+
+    async def test_the_same_attempt_is_one_answer(self, chats):
+        chat_id = await new_chat(chats)
+        first = await exchange(chats, chat_id, "q1", final("a1"))
+        attempt = new_id()
+        found = await asyncio.gather(*(chats.open_answer(again(first, f"s{n}", attempt), ENOUGH) for n in range(8)))
+        assert sum(isinstance(one, Started) for one in found) == 1
+        assert sum(isinstance(one, AlreadyAnswered) for one in found) == 7
+        assert {one.answer.identity.message_id for one in found if isinstance(one, AlreadyAnswered)} == {attempt}
+
+    async def test_of_several_attempts_at_once_one_runs_and_the_others_hear_of_it(self, chats):
+        chat_id = await new_chat(chats)
+        first = await exchange(chats, chat_id, "q1", final("a1"))
+        found = await asyncio.gather(*(chats.open_answer(again(first, f"s{n}"), ENOUGH) for n in range(8)))
+        assert sum(isinstance(one, Started) for one in found) == 1
+        assert len({one.answer.identity.message_id for one in found if isinstance(one, SessionBusy)}) == 1
+
+    async def test_a_session_that_is_busy_cannot_have_another_answer(self, chats):
+        chat_id = await new_chat(chats)
+        first = await exchange(chats, chat_id, "q1", final("a1"))
+        await chats.open_answer(busy := opening(chat_id, "q2"), ENOUGH)
+        found = await chats.open_answer(again(first), ENOUGH)
+        assert isinstance(found, SessionBusy)
+        assert found.answer.identity == busy.identity
+
+    async def test_what_is_not_there_cannot_be_followed_or_answered_again(self, chats):
+        chat_id, other = await new_chat(chats), await new_chat(chats)
+        elsewhere = await exchange(chats, other, "q1", final("a1"))
+        here = await exchange(chats, chat_id, "q1", final("a1"))
+        for sent in (
+            replace(opening(chat_id), parent_id=new_id()),
+            after(opening(chat_id), elsewhere),
+            replace(opening(chat_id), parent_id=here.identity.user_message_id),
+            replace(again(elsewhere), identity=replace(again(elsewhere).identity, chat_id=chat_id)),
+            replace(again(here), identity=replace(here.identity, user_message_id=here.identity.message_id)),
+        ):
+            with pytest.raises(MessageNotFound):
+                await chats.open_answer(sent, ENOUGH)
+        assert await history(chats, chat_id) == [QuestionAnswer("q1", "a1")]
+
+    async def test_a_running_answer_cannot_be_followed_by_name(self, chats):
+        chat_id = await new_chat(chats)
+        await chats.open_answer(running := opening(chat_id, "q1", session="laptop"), ENOUGH)
+        found = await chats.open_answer(after(opening(chat_id, "q2"), running), ENOUGH)
+        assert isinstance(found, SessionBusy)
+        assert found.answer.identity == running.identity
+
+    async def test_without_a_name_a_message_follows_what_another_device_is_being_told(self, chats):
+        chat_id = await new_chat(chats)
+        await chats.open_answer(running := opening(chat_id, "q1", session="laptop"), ENOUGH)
+        assert await ended(chats, opening(chat_id, "q2"), "a2") == []
+        await finish(chats, running, final("a1"))
+        assert await history(chats, chat_id) == [QuestionAnswer("q1", "a1"), QuestionAnswer("q2", "a2")]
+
+    async def test_a_message_sent_again_keeps_its_parent_and_refuses_another(self, chats):
+        chat_id = await new_chat(chats)
+        first = await exchange(chats, chat_id, "q1", final("a1"))
+        edited = after(opening(chat_id, "q2"), first)
+        await chats.open_answer(edited, ENOUGH)
+        await finish(chats, edited, final("", Status.FAILED))
+        await exchange(chats, chat_id, "q3", final("a3"))
+        retried = opening(chat_id, "q2", edited.identity.user_message_id)
+        with pytest.raises(IdempotencyConflict):
+            await chats.open_answer(after(retried, None), ENOUGH)
+        assert await ended(chats, retried, "a2") == [QuestionAnswer("q1", "a1")]
+
+    async def test_a_late_retry_hides_nothing_that_was_said_since(self, chats):
+        chat_id = await new_chat(chats)
+        failed = await exchange(chats, chat_id, "q1", final("", Status.FAILED))
+        await exchange(chats, chat_id, "q2", final("a2"))
+        await exchange(chats, chat_id, "q1", final("a1"), failed.identity.user_message_id)
+        assert await history(chats, chat_id) == [QuestionAnswer("q1", "a1"), QuestionAnswer("q2", "a2")]

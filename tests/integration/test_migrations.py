@@ -56,9 +56,15 @@ def schema_of(url: str) -> dict[str, str]:
     return found
 
 
+FULLTEXT = "ALTER TABLE search_texts ADD FULLTEXT INDEX ft_search (content) WITH PARSER ngram"
+"""What MySQL has that SQLAlchemy's tables, which serve every database, do not say."""
+
+
 def created_from_tables(url: str) -> dict[str, str]:
     with connect(url) as connection:
         metadata.create_all(connection)
+        if connection.dialect.name == "mysql":
+            connection.exec_driver_sql(FULLTEXT)
     return schema_of(url)
 
 
@@ -77,7 +83,8 @@ def test_the_migrated_schema_is_the_one_that_the_code_knows(empty_url):
     upgrade(empty_url)
     assert version(empty_url) == head()
     with connect(empty_url) as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+        assert [one for one in differences if not (one[0] == "remove_index" and one[1].name == "ft_search")] == []
 
 
 def test_to_the_letter_also_where_alembic_does_not_look(empty_url, tmp_path):
@@ -100,7 +107,8 @@ def test_on_mysql_names_and_texts_compare_byte_by_byte_and_texts_are_large():
                 " WHERE table_schema = DATABASE() AND table_name <> 'alembic_version' AND collation_name IS NOT NULL"
             ).all()
     assert len(rows) > 15
-    assert all(collation.endswith("_bin") for _, _, _, collation in rows)
+    other = {(table, column) for table, column, _, collation in rows if not collation.endswith("_bin")}
+    assert other == {("search_texts", "content")}, "only the search does not care for case"
     kinds = {(table, column): kind for table, column, kind, _ in rows}
     assert kinds["messages", "content"] == kinds["messages", "reasoning"] == "mediumtext"
     assert kinds["chats", "system_prompt"] == "mediumtext"

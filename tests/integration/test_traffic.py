@@ -19,7 +19,7 @@ from tests.kit.world import World
 class FlatOut(ScriptedAI):
     """Says everything without ever giving way, so that no timer runs between two deltas."""
 
-    async def answer(self, turns, max_tokens):
+    async def answer(self, turns, max_tokens, model):
         self.calls.append(turns)
         for step in self.script:
             yield [step]

@@ -13,7 +13,6 @@ from tests.integration.test_contract import USER, Functions, held, problem
 from tests.kit.ai_server import AIServer, Gate, say
 from tests.kit.waiting import until
 
-NAME = "xK3fQ9aLmN0pRsTu"
 OTHER = {"X-User-Id": "user-2"}
 
 
@@ -34,6 +33,7 @@ async def functions(ai, embedded_redis, database_url):
         "CHAT_CHATS_PER_MINUTE": "0",
     }
     async with Functions(environ, ai) as functions:
+        functions.name = f"chat {new_id()}"  # on MySQL the tests share a database
         yield functions
 
 
@@ -41,16 +41,19 @@ def user_message(*texts: str, name: str = "m-1") -> dict:
     return {"id": name, "role": "user", "parts": [{"type": "text", "text": text} for text in texts]}
 
 
-def sent(*messages: dict, name: str = NAME, **more: object) -> dict:
+def sent(*messages: dict, name: str | None = None, **more: object) -> dict:
     return {"id": name, "messages": list(messages), "trigger": "submit-message", **more}
 
 
 async def send(functions: Functions, body: object, headers=USER) -> httpx.Response:
+    if body.get("id", "") is None:
+        body = {**body, "id": functions.name}
     return await functions.ask("stream", "POST", "/api/ui/chat", headers=headers, json=body)
 
 
-async def resume(functions: Functions, name: str = NAME, headers=USER) -> httpx.Response:
-    return await functions.ask("stream", "GET", f"/api/ui/chat/{name}/stream", headers=headers)
+async def resume(functions: Functions, name: str | None = None, headers=USER) -> httpx.Response:
+    path = f"/api/ui/chat/{name or functions.name}/stream"
+    return await functions.ask("stream", "GET", path, headers=headers)
 
 
 def chunks(response: httpx.Response) -> list[dict]:

@@ -216,9 +216,9 @@ class Service(Process):
         budget = Budget(1000, 100, MARGIN_SECONDS, CHECKPOINT_SECONDS)
         self.create = CreateChat(life.chats, life.limits, telemetry, life.clock)
         deps = AnswerDeps(life.chats, life.coordination, self.ai, telemetry, budget, life.clock)
-        self.start_answer = StartAnswer(deps, life.limits, recover)
         self.follow = FollowAnswer(life.chats, life.coordination, recover, life.limits, telemetry)
         self.cancel = CancelAnswer(life.chats, life.coordination, recover, life.limits, telemetry, life.clock)
+        self.start_answer = StartAnswer(deps, life.limits, recover, self.cancel)
 
     def stood_still(self, now: float) -> float:
         return 0 if self.stopped_at is None else now - self.stopped_at

@@ -13,18 +13,21 @@ SILENCE = asyncio.Event
 class ScriptedAI:
     """Plays the same script at every call; knows how often it was called and whether a call was left early."""
 
-    model = "scripted"
+    models = ("scripted", "other")
 
     def __init__(self, *script: StreamPart | list[StreamPart] | Exception | asyncio.Event | str) -> None:
         """A list is one batch, as one read from the network makes it."""
         self.script = list(script) or ["Hello, ", "world", Finish("stop")]
         self.calls: list[Sequence] = []
         self.max_tokens: list[int] = []
+        self.asked: list[str] = []
+        """Which model each call was for."""
         self.left = 0
         self.reached = asyncio.Event()
 
-    async def answer(self, turns, max_tokens):
+    async def answer(self, turns, max_tokens, model):
         self.calls.append(turns)
+        self.asked.append(model)
         self.max_tokens.append(max_tokens)
         is_whole = False
         try:

@@ -22,7 +22,7 @@ TURNS = [ChatMessage("system", "Be brief."), ChatMessage("user", "안녕 👋")]
 SETTINGS = AISettings(
     api_key=Secret(KEY),
     base_url="http://127.0.0.1:9/v1",
-    model="some-model",
+    models=("some-model",),
     context_tokens=1000,
     max_output_tokens=100,
     first_token_timeout_seconds=30,
@@ -50,12 +50,12 @@ class Asked:
         self._make = sleep
 
     async def collect(
-        self, max_tokens: int = 100, turns: Sequence[ChatMessage] = TURNS
+        self, max_tokens: int = 100, turns: Sequence[ChatMessage] = TURNS, model: str | None = None
     ) -> tuple[list[StreamPart], FailureCode | None]:
         """Ask and return everything that came, and how it failed if it did."""
         pieces: list[StreamPart] = []
         try:
-            async for batch in self.ai.answer(turns, max_tokens):
+            async for batch in self.ai.answer(turns, max_tokens, model or self.ai.models[0]):
                 assert batch
                 pieces += batch
         except AnswerFailed as failure:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from chat.domain.answer import Answer
-from chat.domain.errors import ChatNotFound, IdempotencyConflict, StorageUnavailable
+from chat.domain.errors import ChatNotFound, FailureCode, IdempotencyConflict, MessageNotFound, StorageUnavailable
 from chat.domain.model import (
+    ROOT,
     AlreadyAnswered,
     Chat,
     FinalAnswer,
@@ -28,6 +29,10 @@ class Row:
     next_seq: int = 1
     questions: dict[str, tuple[int, str]] = field(default_factory=dict)
     answers: dict[str, tuple[int, StoredAnswer]] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
+    """Which answer each question follows; ROOT for none."""
+    asides: set[str] = field(default_factory=set)
+    """Answers to a message whose earlier answer was followed already."""
 
     def newest(self, answers: Iterable[tuple[int, StoredAnswer]]) -> StoredAnswer | None:
         return max(answers, key=lambda numbered: numbered[0], default=(0, None))[1]
@@ -40,6 +45,22 @@ class Row:
             row
             for row in self.answers.values()
             if row[1].is_active and session_id in (None, row[1].identity.session_id)
+        )
+
+    def answer(self, message_id: str) -> StoredAnswer:
+        if message_id not in self.answers:
+            raise MessageNotFound
+        return self.answers[message_id][1]
+
+    def leaf(self) -> str:
+        """The end of the active branch, empty where there is none."""
+        answers = {answer_id: row[0] for answer_id, row in self.answers.items() if answer_id not in self.asides}
+        return max(answers, key=lambda answer_id: answers[answer_id], default=ROOT)
+
+    def is_followed(self, user_message_id: str) -> bool:
+        return any(
+            parent and self.answers[parent][1].identity.user_message_id == user_message_id
+            for parent in self.parents.values()
         )
 
     def take(self) -> int:
@@ -80,20 +101,52 @@ class MemoryChats:
         self._trip()
         who = opening.identity
         row = self._owned(who.chat_id, opening.user_id)
+        if opening.is_regeneration:
+            return self._open_again(row, opening, history_bytes)
+        if opening.parent_id and (parent := row.answer(opening.parent_id)).is_active:
+            return SessionBusy(parent)
         is_first = who.user_message_id not in row.questions
-        if not is_first or who.user_message_id in row.answers:
-            if row.questions.get(who.user_message_id, (0, None))[1] != opening.content:
-                raise IdempotencyConflict("This userMessageId came before with other content.")
-            answer = row.newest_to(who.user_message_id)
-            if answer is not None and not answer.status.retryable:
-                return AlreadyAnswered(answer)
+        if (kept := self._kept(row, opening)) is not None:
+            return AlreadyAnswered(kept)
         if (active := row.active(who.session_id)) is not None:
             return SessionBusy(active)
         if is_first:
+            row.parents[who.user_message_id] = row.leaf() if opening.parent_id is None else opening.parent_id
             row.questions[who.user_message_id] = (row.take(), opening.content)
+        elif row.is_followed(who.user_message_id):
+            row.asides.add(who.message_id)
         row.answers[who.message_id] = (row.take(), _new(opening))
         row.chat = replace(row.chat, title=_titled(row.chat, opening))
-        return Started(row.chat.system_prompt, self._history(row, who.user_message_id, history_bytes), is_first)
+        history = self._history(row, who.user_message_id, history_bytes)
+        return Started(row.chat.system_prompt, history, is_first, opening.content)
+
+    def _kept(self, row: Row, opening: NewAnswer) -> StoredAnswer | None:
+        """The answer that a message has that came before, unless it may be tried again."""
+        who = opening.identity
+        if who.user_message_id not in row.questions and who.user_message_id not in row.answers:
+            return None
+        if row.questions.get(who.user_message_id, (0, None))[1] != opening.content:
+            raise IdempotencyConflict("This userMessageId came before with other content.")
+        if opening.parent_id not in (None, row.parents[who.user_message_id]):
+            raise IdempotencyConflict("This userMessageId came before with another parentMessageId.")
+        answer = row.newest_to(who.user_message_id)
+        return None if answer is None or answer.status.retryable else answer
+
+    def _open_again(self, row: Row, opening: NewAnswer, history_bytes: int) -> Started | AlreadyAnswered | SessionBusy:
+        who = opening.identity
+        if who.user_message_id not in row.questions:
+            raise MessageNotFound
+        if who.message_id in row.answers:
+            return AlreadyAnswered(row.answers[who.message_id][1])
+        answers = [answer for _, answer in row.answers.values() if answer.is_active]
+        for answer in answers:
+            if answer.identity.user_message_id == who.user_message_id:
+                return SessionBusy(answer)
+        if (active := row.active(who.session_id)) is not None:
+            return SessionBusy(active)
+        row.answers[who.message_id] = (row.take(), _new(opening))
+        history = self._history(row, who.user_message_id, history_bytes)
+        return Started(row.chat.system_prompt, history, False, row.questions[who.user_message_id][1])
 
     async def find_answer(self, chat_id: str, message_id: str) -> StoredAnswer | None:
         self._trip()
@@ -167,21 +220,24 @@ class MemoryChats:
         return row
 
     def _history(self, row: Row, user_message_id: str, history_bytes: int) -> list[QuestionAnswer]:
-        before = row.questions[user_message_id][0]
         found: list[QuestionAnswer] = []
-        for question_id, (seq, question) in sorted(row.questions.items(), key=lambda item: -item[1][0]):
-            told = [
-                (number, answer)
-                for number, answer in row.answers.values()
-                if answer.identity.user_message_id == question_id and not answer.is_active and answer.text
+        answer_id = row.parents[user_message_id]
+        while answer_id and sum(len((one.question + one.answer).encode()) for one in found) < history_bytes:
+            answer = row.answers[answer_id][1]
+            question_id = answer.identity.user_message_id
+            asides = [
+                row.answers[aside]
+                for aside in row.asides
+                if row.answers[aside][1].identity.user_message_id == question_id
+                and row.answers[aside][1].text
+                and not row.answers[aside][1].is_active
             ]
-            if seq >= before or not told:
-                continue
-            if sum(len((exchange.question + exchange.answer).encode()) for exchange in found) >= history_bytes:
-                break
-            answer = row.newest(told)
-            assert answer is not None
-            found.insert(0, QuestionAnswer(question, answer.text))
+            newer = row.newest(asides)
+            said = newer.text if newer else answer.text
+            is_refused = not said and answer.error_code == FailureCode.AI_REJECTED
+            if not answer.is_active and not is_refused:
+                found.insert(0, QuestionAnswer(row.questions[question_id][1], said))
+            answer_id = row.parents[question_id]
         return found
 
     def _change(

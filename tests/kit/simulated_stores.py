@@ -255,13 +255,13 @@ class DistantLease:
 class FedAI:
     """Says what a test feeds it, answer by answer; `None` is the end of what it says."""
 
-    model = "fed"
+    models = ("fed",)
 
     def __init__(self) -> None:
         self.calls: dict[str, asyncio.Queue] = {}
         self.counts: dict[str, int] = {}
 
-    async def answer(self, turns: Sequence[Any], max_tokens: int) -> AsyncIterator[Sequence[Any]]:
+    async def answer(self, turns: Sequence[Any], max_tokens: int, model: str) -> AsyncIterator[Sequence[Any]]:
         message_id = ANSWERING.get()
         self.counts[message_id] = self.counts.get(message_id, 0) + 1
         queue = self.calls[message_id] = asyncio.Queue()

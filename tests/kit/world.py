@@ -115,23 +115,29 @@ class World:
         self.create = CreateChat(self.chats, self.limits, self.telemetry, self.clock)
         budget = Budget(1000, 100, 5, checkpoint_seconds, store_seconds)
         deps = AnswerDeps(self.chats, self.coordination, self.ai, self.telemetry, budget, self.clock)
-        self.start = StartAnswer(deps, self.limits, self.recover)
         self.follow = FollowAnswer(
             self.chats, self.coordination, self.recover, self.limits, self.telemetry, silence_seconds, away_seconds
         )
         self.cancel_answer = CancelAnswer(
             self.chats, self.coordination, self.recover, self.limits, self.telemetry, self.clock, wait_seconds
         )
+        self.start = StartAnswer(deps, self.limits, self.recover, self.cancel_answer)
 
     async def new_chat(self) -> str:
         return (await self.create(self.user, None, None, None)).id
 
     async def send(
-        self, chat_id: str, content: str = "hello", session: str = "phone", message: str | None = None, seconds=900.0
+        self,
+        chat_id: str,
+        content: str | None = "hello",
+        session: str = "phone",
+        message: str | None = None,
+        seconds=900.0,
+        **more,
     ) -> AnswerRun | StoredAnswer:
-        return await self.start(SendMessage(chat_id, self.user, session, content, message, seconds))
+        return await self.start(SendMessage(chat_id, self.user, session, content, message, seconds, **more))
 
-    async def ask(self, chat_id: str, content: str = "hello", **more) -> Client:
+    async def ask(self, chat_id: str, content: str | None = "hello", **more) -> Client:
         """Send a message and receive the whole answer, as the POST's client does."""
         client = Client()
         found = await self.send(chat_id, content, **more)
@@ -142,7 +148,7 @@ class World:
             await stream.close()
         return client
 
-    async def begin(self, chat_id: str, content: str = "hello", **more) -> tuple[Client, asyncio.Task]:
+    async def begin(self, chat_id: str, content: str | None = "hello", **more) -> tuple[Client, asyncio.Task]:
         """Send a message and let the answer run beside the test."""
         client = Client()
         generation = await self.send(chat_id, content, **more)

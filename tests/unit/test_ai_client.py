@@ -30,7 +30,7 @@ def test_a_listener_that_takes_its_time_is_not_the_ais_silence():
         )
         async with asking(URL, service, stall_timeout_seconds=30) as asked:
             pieces = []
-            async for batch in asked.ai.answer(TURNS, 100):
+            async for batch in asked.ai.answer(TURNS, 100, "some-model"):
                 pieces += batch
                 await loop.advance(1000)
         assert pieces == [TextDelta("a"), TextDelta("b"), Finish("stop")]

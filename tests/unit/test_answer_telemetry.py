@@ -301,9 +301,9 @@ async def test_an_answers_ids_are_with_everything_that_happens_within_it_and_gon
     seen = []
 
     class Curious(ScriptedAI):
-        async def answer(self, turns, max_tokens):
+        async def answer(self, turns, max_tokens, model):
             seen.append(dict(ids()))
-            async for batch in super().answer(turns, max_tokens):
+            async for batch in super().answer(turns, max_tokens, model):
                 yield batch
 
     world = World(MemoryChats(), ai=Curious(), telemetry=telemetry)

@@ -42,13 +42,25 @@ def test_system_prompt_and_message_go_out_whatever_the_budget():
     ]
 
 
+def test_messages_that_nobody_answered_are_one_turn_with_the_next():
+    history = [QuestionAnswer("q1", "a1"), QuestionAnswer("q2", ""), QuestionAnswer("q3", "")]
+    turns = fit_history(None, history, "q4", 1000)
+    assert turns == [
+        ChatMessage("user", "q1"),
+        ChatMessage("assistant", "a1"),
+        ChatMessage("user", "q2\n\nq3\n\nq4"),
+    ]
+
+
 def test_hangul_counts_about_a_token_a_syllable():
     assert estimate_tokens("안녕하세요") == 5
     assert estimate_tokens("") == 0
 
 
 @given(
-    st.lists(st.builds(QuestionAnswer, st.text(max_size=200), st.text(max_size=200)), max_size=12),
+    st.lists(
+        st.builds(QuestionAnswer, st.text(min_size=1, max_size=200), st.text(min_size=1, max_size=200)), max_size=12
+    ),
     st.text(max_size=100),
     st.integers(1, 2000),
 )

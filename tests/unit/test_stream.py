@@ -274,9 +274,9 @@ class SlowToLeave(ScriptedAI):
         super().__init__("x", asyncio.Event())
         self.is_closing, self.may_close = asyncio.Event(), asyncio.Event()
 
-    async def answer(self, turns, max_tokens):
+    async def answer(self, turns, max_tokens, model):
         try:
-            async for batch in super().answer(turns, max_tokens):
+            async for batch in super().answer(turns, max_tokens, model):
                 yield batch
         finally:
             self.is_closing.set()
@@ -702,3 +702,29 @@ async def test_with_redis_away_an_answer_completes(chats):
     client = await world.ask(await world.new_chat())
     assert client.done["status"] == "completed"
     assert (await world.stored(client)).text == client.text
+
+
+async def test_a_send_that_cancels_what_is_busy_leaves_one_running_and_one_cancelled(chats):
+    silence = asyncio.Event()
+    world = World(chats, ai=ScriptedAI("partial", silence, "never"))
+    chat_id = await world.new_chat()
+    first, task = await world.begin(chat_id, "one")
+    await first.has(2)
+    world.ai.script = ["whole", Finish("stop")]
+    second = await world.ask(chat_id, "two", cancels_busy=True)
+    await task
+    assert (first.done["status"], first.text) == ("cancelled", "partial")
+    assert (second.done["status"], second.text) == ("completed", "whole")
+    assert [turn.content for turn in world.ai.calls[-1]] == ["one", "partial", "two"]
+
+
+async def test_another_answer_is_asked_for_with_its_own_message(chats):
+    world = World(chats, ai=ScriptedAI("first", Finish("stop")))
+    chat_id, message = await world.new_chat(), new_id()
+    await world.ask(chat_id, "question", message=message)
+    attempt = new_id()
+    again = await world.ask(chat_id, None, message=message, attempt_id=attempt, model="other")
+    repeated = await world.ask(chat_id, None, message=message, attempt_id=attempt)
+    assert [turn.content for turn in world.ai.calls[-1]] == ["question"]
+    assert (again.start["messageId"], again.start["model"]) == (repeated.start["messageId"], "other")
+    assert world.ai.asked == ["scripted", "other"]

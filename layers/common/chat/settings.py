@@ -13,6 +13,9 @@ MAX_PENDING_CANCELS = 32
 
 T = TypeVar("T")
 
+MAX_MODEL_CHARS = 200
+"""What the column takes."""
+
 
 class SettingsError(ValueError):
     """A setting is missing or wrong; the message names the variable, never its value when that is a secret."""
@@ -46,7 +49,8 @@ class AISettings:
 
     api_key: Secret | None
     base_url: str
-    model: str
+    models: tuple[str, ...]
+    """What clients may choose from; the first is the default."""
     context_tokens: int
     max_output_tokens: int
     first_token_timeout_seconds: float
@@ -284,6 +288,18 @@ def _read_level(env: _Environment, name: str) -> str | None:
     return level
 
 
+def _read_models(env: _Environment) -> tuple[str, ...]:
+    names = [name for part in (env.text("CHAT_MODELS") or "").split(",") if (name := part.strip())]
+    if not names:
+        return (env.text("OPENAI_MODEL") or "gpt-4o-mini",)
+    for name in names:
+        if len(name) > MAX_MODEL_CHARS:
+            raise SettingsError(f"CHAT_MODELS: a name has more than {MAX_MODEL_CHARS} characters")
+        if names.count(name) > 1:
+            raise SettingsError(f"CHAT_MODELS names {name!r} more than once")
+    return tuple(names)
+
+
 def _read_ai(env: _Environment) -> AISettings:
     base_url = env.url("OPENAI_BASE_URL", "https://api.openai.com/v1") or ""
     api_key = env.secret("OPENAI_API_KEY")
@@ -292,7 +308,7 @@ def _read_ai(env: _Environment) -> AISettings:
     return AISettings(
         api_key=api_key,
         base_url=base_url.rstrip("/"),
-        model=env.text("OPENAI_MODEL") or "gpt-4o-mini",
+        models=_read_models(env),
         context_tokens=env.whole("CHAT_CONTEXT_TOKENS", 16_000, least=1),
         max_output_tokens=env.whole("CHAT_MAX_OUTPUT_TOKENS", 4096, least=1),
         first_token_timeout_seconds=env.seconds("CHAT_AI_FIRST_TOKEN_TIMEOUT_SECONDS", 300),

@@ -122,7 +122,12 @@ def create_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
 def cancel_stream(settings: Settings, secrets: Secrets | None = None) -> Starlette:
     """Return the application of cancel_stream."""
     resources = open_resources(settings, secrets)
-    cancel = CancelAnswer(
+    return application(resources.http, cancel_routes(resources.http, cancel_answer(resources)), closing(resources))
+
+
+def cancel_answer(resources: Resources) -> CancelAnswer:
+    """Return what cancels answers."""
+    return CancelAnswer(
         resources.chats,
         signals=resources.coordination,
         recover=resources.recover,
@@ -130,7 +135,6 @@ def cancel_stream(settings: Settings, secrets: Secrets | None = None) -> Starlet
         telemetry=resources.telemetry,
         now=now,
     )
-    return application(resources.http, cancel_routes(resources.http, cancel), closing(resources))
 
 
 def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette:
@@ -158,7 +162,7 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
         budget=Budget(ai.context_tokens, ai.max_output_tokens, settings.deadline_margin_seconds),
         now=now,
     )
-    start = StartAnswer(deps, resources.rate_limiter, resources.recover)
+    start = StartAnswer(deps, resources.rate_limiter, resources.recover, cancel_answer(resources))
     follow = FollowAnswer(chats, coordination, resources.recover, resources.rate_limiter, telemetry)
 
     @asynccontextmanager

@@ -323,12 +323,14 @@ class AI(Protocol):
     """Any OpenAI-compatible service."""
 
     @property
-    def model(self) -> str:
-        """The model's name as it is asked for."""
+    def models(self) -> tuple[str, ...]:
+        """The ids of the models that may be asked; the first is the default."""
         ...
 
-    def answer(self, turns: Sequence[ChatMessage], max_tokens: int) -> AsyncGenerator[Sequence[StreamPart], None]:
-        """Ask once and yield what arrives, one batch for each read from the network.
+    def answer(
+        self, turns: Sequence[ChatMessage], max_tokens: int, model: str
+    ) -> AsyncGenerator[Sequence[StreamPart], None]:
+        """Ask one of the models once and yield what arrives, one batch for each read from the network.
 
         Returns normally only after a `Finish` was yielded. Closing the iterator, or cancelling the task in it, closes
         the connection at once.

@@ -95,13 +95,17 @@ class AnswerRun:
         self._record(AnswerStarted, self._milliseconds() - before)
         if self._stop.status is not None:
             return self._stop.outcome()
-        new, started, budget = self._new, self._started, self._deps.budget
+        started, budget = self._started, self._deps.budget
         try:
-            self._messages = fit_history(started.system_prompt, started.history, new.content, budget.context_tokens)
+            self._messages = fit_history(
+                started.system_prompt, started.history, started.question, budget.context_tokens
+            )
             self._admission.reserve(estimate_input(self._messages) + budget.output_tokens)
             async with (
                 self._stop.until(self._deadline.stops_at),
-                aclosing(self._deps.ai.answer(self._messages, budget.output_tokens)) as batches,
+                aclosing(
+                    self._deps.ai.answer(self._messages, budget.output_tokens, self.answer.identity.model)
+                ) as batches,
             ):
                 async for batch in batches:
                     self._append(batch)

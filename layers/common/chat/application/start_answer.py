@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from chat.application.admission import Admission
+from chat.application.cancel_answer import CancelAnswer, Cancelling, CancelTarget
 from chat.application.deps import AnswerDeps, Deadline
 from chat.application.ports import AdmissionRequest, RateLimiter
 from chat.application.recover_orphans import OrphanRecovery
@@ -37,10 +39,23 @@ class SendMessage:
     chat_id: str
     user_id: str
     session_id: str
-    content: str
+    content: str | None
+    """None for another answer to a message that is stored: `user_message_id` says which."""
     user_message_id: str | None
     seconds_left: float
     """Until the platform ends this request."""
+    parent_id: str | None = None
+    """The answer that the message follows: ROOT for none, None for the end of the active branch."""
+    attempt_id: str | None = None
+    """The same attempt at another answer never generates twice."""
+    model: str | None = None
+    """For this answer only; None for the chat's own, else the default."""
+    cancels_busy: bool = False
+    """The session's running answer is cancelled first, instead of being in the way."""
+
+    @property
+    def is_regeneration(self) -> bool:
+        return self.content is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +65,7 @@ class StartAnswer:
     deps: AnswerDeps
     rate_limiter: RateLimiter
     recover: OrphanRecovery
+    cancel: CancelAnswer
 
     async def __call__(self, message: SendMessage) -> AnswerRun | StoredAnswer:
         """Return the answer that this process now owns and must run, or the one that this message already has.
@@ -80,7 +96,7 @@ class StartAnswer:
     async def _admit(self, admission: Admission, message: SendMessage) -> StoredAnswer | None:
         """Acquire a slot. Where a limit refuses it, return the answer that the message already has."""
         try:
-            await admission.acquire(self.deps.budget.max_tokens(message.content))
+            await admission.acquire(self.deps.budget.max_tokens(message.content or ""))
         except RateLimited as error:
             stored = None if error.limit == STREAMS else await self._existing_answer(message)
             if stored is None:
@@ -96,16 +112,21 @@ class StartAnswer:
         Raises:
             ChatNotFound, IdempotencyConflict: as without a limit.
         """
-        if message.user_message_id is None:
+        if message.user_message_id is None or (message.is_regeneration and message.attempt_id is None):
             return None
+        chats, chat_id, user_id = self.deps.chats, message.chat_id, message.user_id
         try:
-            stored = await self.deps.chats.find_sent(
-                message.chat_id, message.user_id, message.user_message_id, message.content
-            )
+            if message.content is not None:
+                stored = await chats.find_sent(chat_id, user_id, message.user_message_id, message.content)
+            else:
+                await chats.require(chat_id, user_id)
+                stored = await chats.find_answer(chat_id, _message_id(message, message.user_message_id))
         except StorageUnavailable:
             return None
         stored = stored and await self.recover(stored)
-        return None if stored is None or stored.status.retryable else stored
+        if stored is None or (stored.status.retryable and not message.is_regeneration):
+            return None
+        return stored
 
     async def _start(
         self, message: SendMessage, user_message_id: str, admission: Admission, deadline: Deadline
@@ -118,19 +139,50 @@ class StartAnswer:
             # new answer may then be started it is tried again.
             recovered = await self.recover(result.answer)
             if isinstance(result, SessionBusy) and recovered.is_active:
-                raise StreamInProgress(recovered.identity.message_id)
-            if isinstance(result, AlreadyAnswered) and not recovered.status.retryable:
+                await self._make_way(message, recovered)
+            elif isinstance(result, AlreadyAnswered) and (message.is_regeneration or not recovered.status.retryable):
                 return recovered
         raise StorageUnavailable
+
+    async def _make_way(self, message: SendMessage, running: StoredAnswer) -> None:
+        """Cancel the answer that is in the way, if that is wanted and it is this session's.
+
+        Raises:
+            StreamInProgress: it goes on.
+        """
+        in_the_way = StreamInProgress(running.identity.message_id)
+        if not message.cancels_busy or running.identity.session_id != message.session_id:
+            raise in_the_way
+        target = CancelTarget(message_id=running.identity.message_id)
+        result = await self.cancel(message.chat_id, message.user_id, message.session_id, target)
+        if isinstance(result, Cancelling):
+            raise in_the_way
 
     async def _store(
         self, message: SendMessage, user_message_id: str, admission: Admission, deadline: Deadline
     ) -> AnswerRun | AlreadyAnswered | SessionBusy:
         """Store the message and the answer's row while the subscription is being made."""
         deps, now = self.deps, self.deps.now()
-        identity = AnswerIds(message.chat_id, new_id(), user_message_id, message.session_id, deps.ai.model)
+        models = deps.ai.models
+        identity = AnswerIds(
+            chat_id=message.chat_id,
+            message_id=_message_id(message, user_message_id),
+            user_message_id=user_message_id,
+            session_id=message.session_id,
+            model=message.model or models[0],
+        )
         deadline_at = now + timedelta(seconds=deadline.ends_at - asyncio.get_running_loop().time())
-        new = NewAnswer(identity, message.user_id, message.content, secrets.token_hex(16), now, deadline_at)
+        new = NewAnswer(
+            identity=identity,
+            user_id=message.user_id,
+            content=message.content or "",
+            owner_token=secrets.token_hex(16),
+            now=now,
+            deadline_at=deadline_at,
+            parent_id=message.parent_id,
+            is_regeneration=message.is_regeneration,
+            chat_models=() if message.model else models,
+        )
         answer, stop = Answer(identity), StopSignal()
         lease = deps.leases.claim(answer, new.owner_token, message.user_id, stop.cancel)
         started: Started | AlreadyAnswered | SessionBusy | None = None
@@ -141,4 +193,12 @@ class StartAnswer:
                 await lease.close()
         if not isinstance(started, Started):
             return started
+        answer.identity = replace(identity, model=started.model or identity.model)
         return AnswerRun(deps, new, started, answer, lease, admission, stop, deadline)
+
+
+def _message_id(message: SendMessage, user_message_id: str) -> str:
+    """Return the new answer's id: for an attempt the same each time, so that the database refuses the second one."""
+    if message.attempt_id is None:
+        return new_id()
+    return str(uuid.uuid5(uuid.UUID(user_message_id), message.attempt_id))

@@ -2,6 +2,7 @@
 
 ChatError                anything a client is told about; `chat.http.problems` maps it to a response
 ├── ChatNotFound         unknown, or someone else's: the two look the same
+├── MessageNotFound      no such message in this chat
 ├── InvalidContent       the message's text cannot be accepted
 ├── UnsupportedContent   the message holds something else than text
 ├── StreamInProgress     this session already has an active answer in this chat
@@ -36,6 +37,15 @@ class ChatNotFound(ChatError):
 
     def __init__(self) -> None:
         super().__init__("There is no such chat for this user.")
+
+
+class MessageNotFound(ChatError):
+    """The chat has no such message."""
+
+    code = "message_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such message in this chat.")
 
 
 class InvalidContent(ChatError):

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+ROOT = ""
+"""In the place of a parent's id: the message begins the chat."""
+
 _NAME = re.compile(r"[A-Za-z0-9._:@+|-]{1,128}")
 
 
@@ -73,6 +76,10 @@ class Usage:
     input_tokens: int
     output_tokens: int
     estimated: bool = False
+    cached_tokens: int | None = None
+    """Of the input, those that the provider had in its cache; None where it does not say."""
+    reasoning_tokens: int | None = None
+    """Of the output, those that were reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class QuestionAnswer:
-    """A user's message and the text that answered it."""
+    """A user's message and the text that answered it, empty where nothing was said."""
 
     question: str
     answer: str
@@ -167,6 +174,12 @@ class NewAnswer:
     owner_token: str
     now: datetime
     deadline_at: datetime
+    parent_id: str | None = None
+    """The answer that the message follows: ROOT for none, None for the end of the active branch."""
+    is_regeneration: bool = False
+    """Another answer to a message that is stored; `content` is empty then."""
+    chat_models: tuple[str, ...] = ()
+    """The chat's own model takes the place of the identity's where it is one of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +191,12 @@ class Started:
 
     system_prompt: str | None
     history: Sequence[QuestionAnswer] = field(default_factory=tuple)
-    """Earlier answered messages, oldest first."""
+    """The exchanges on the path to the message, oldest first."""
     is_first: bool = True
+    question: str = field(default="", compare=False)
+    """The text of the message that is answered."""
+    model: str | None = field(default=None, compare=False)
+    """The model that was stored with the answer."""
 
 
 @dataclass(frozen=True, slots=True)

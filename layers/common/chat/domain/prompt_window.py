@@ -35,9 +35,22 @@ def fit_history(
     left = budget_tokens - estimate_input([*first, last])
     chosen: list[ChatMessage] = []
     for exchange in reversed(history):
-        pair = [ChatMessage("user", exchange.question), ChatMessage("assistant", exchange.answer)]
-        left -= estimate_input(pair)
+        turns = [ChatMessage("user", exchange.question)]
+        if exchange.answer:
+            turns.append(ChatMessage("assistant", exchange.answer))
+        left -= estimate_input(turns)
         if left < 0:
             break
-        chosen[:0] = pair
-    return [*first, *chosen, last]
+        chosen[:0] = turns
+    return [*first, *_joined([*chosen, last])]
+
+
+def _joined(turns: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Join what the user said twice in a row, because nothing was answered: some services refuse it otherwise."""
+    joined: list[ChatMessage] = []
+    for turn in turns:
+        if joined and joined[-1].role == turn.role:
+            joined[-1] = ChatMessage(turn.role, f"{joined[-1].content}\n\n{turn.content}")
+        else:
+            joined.append(turn)
+    return joined

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, NoReturn, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
 from chat.domain.errors import InvalidContent
-from chat.domain.model import canonical_uuid, is_name
+from chat.domain.model import ROOT, canonical_uuid, is_name
 from chat.domain.text import is_blank
 from chat.http.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 
@@ -227,6 +227,33 @@ def text_complaint(text: str, max_chars: int) -> str | None:
     if _SURROGATE.search(text):
         return "is not valid Unicode: it holds half of a surrogate pair"
     return None
+
+
+PARENT_ID_FIELD = BodyField("parentMessageId", UUID)
+ATTEMPT_ID_FIELD = BodyField("attemptId", UUID)
+
+
+def parent_field(body: Body) -> str | None:
+    """Return which answer a message follows: ROOT for null, None when the field is absent.
+
+    Raises:
+        InvalidRequest: it is no UUID.
+    """
+    return (PARENT_ID_FIELD.read(body) or ROOT) if PARENT_ID_FIELD.name in body else None
+
+
+def model_field(body: Body, models: Sequence[str]) -> str | None:
+    """Return one of `models`; None when the field is absent or null.
+
+    Raises:
+        InvalidRequest: it is none of them.
+    """
+    if body.get("model") is None:
+        return None
+    model = _string(body, "model")
+    if model not in models:
+        raise InvalidRequest("The field model must be the id of a model that GET /api/models names.")
+    return model
 
 
 async def read_json(request: Request, limit_bytes: int, may_be_empty: bool = False) -> Body:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypedDict
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -27,15 +28,19 @@ from chat.http.event_stream import EventStreamResponse
 from chat.http.health import Health
 from chat.http.problems import UnknownErrors, exception_handlers
 from chat.http.request_fields import (
+    ATTEMPT_ID_FIELD,
     CHAT_ID,
     IDEMPOTENCY_KEY,
     MESSAGE_ID,
     MESSAGE_ID_FIELD,
     USER_MESSAGE_ID,
     USER_MESSAGE_ID_FIELD,
+    Body,
     LastEventId,
     content_field,
     last_event_id,
+    model_field,
+    parent_field,
     read_json,
     text_field,
 )
@@ -116,14 +121,15 @@ def stream_routes(deps: HttpDeps, stream: StartAnswer, follow: FollowAnswer) -> 
         if last is not None:
             return await resume(request, chat_id, caller.user_id, caller.session_id, last)
         body = await read_json(request, settings.max_body_bytes)
-        content = content_field(body, settings.max_content_chars)
+        models = settings.ai.models if settings.ai is not None else ()
         message = SendMessage(
             chat_id=chat_id,
             user_id=caller.user_id,
             session_id=caller.session_id,
-            content=content,
-            user_message_id=USER_MESSAGE_ID_FIELD.read(body),
             seconds_left=seconds_left(request),
+            model=model_field(body, models),
+            cancels_busy=_cancels_busy(body),
+            **_what_is_sent(body, settings.max_content_chars),
         )
         found = await stream(message)
         if isinstance(found, StoredAnswer):
@@ -153,6 +159,46 @@ def stream_routes(deps: HttpDeps, stream: StartAnswer, follow: FollowAnswer) -> 
 
     path = "/api/chat/{chatId}/stream"
     return [route(path, send, "POST"), route(path, watch_or_resume, "GET")]
+
+
+class _Sent(TypedDict):
+    content: str | None
+    user_message_id: str | None
+    parent_id: str | None
+    attempt_id: str | None
+
+
+def _what_is_sent(body: Body, max_chars: int) -> _Sent:
+    """Return the message, or which one is to be answered once more."""
+    again = body.get("regenerate")
+    if again is None:
+        return {
+            "content": content_field(body, max_chars),
+            "user_message_id": USER_MESSAGE_ID_FIELD.read(body),
+            "parent_id": parent_field(body),
+            "attempt_id": None,
+        }
+    if not isinstance(again, dict):
+        raise InvalidRequest("The field regenerate must be an object.")
+    for name in ("content", "userMessageId", "parentMessageId"):
+        if body.get(name) is not None:
+            raise InvalidRequest(f"Send regenerate or {name}, not both.")
+    user_message_id = USER_MESSAGE_ID_FIELD.read(again)
+    if user_message_id is None:
+        raise InvalidRequest("The field userMessageId of regenerate is missing.")
+    return {
+        "content": None,
+        "user_message_id": user_message_id,
+        "parent_id": None,
+        "attempt_id": ATTEMPT_ID_FIELD.read(again),
+    }
+
+
+def _cancels_busy(body: Body) -> bool:
+    on_busy = body.get("onBusy", "reject")
+    if on_busy not in ("reject", "cancel"):
+        raise InvalidRequest("The field onBusy must be reject or cancel.")
+    return on_busy == "cancel"
 
 
 def cancel_routes(deps: HttpDeps, cancel: CancelAnswer) -> list[Route]:

@@ -7,6 +7,7 @@ Source: ai-sdk.dev, "Transport" and "Chatbot Resume Streams"; `DefaultChatTransp
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -15,9 +16,10 @@ from starlette.routing import Route
 
 from chat.application.follow_answer import FollowAnswer, Following, FollowRequest
 from chat.application.named_chats import NamedChats
+from chat.application.run_answer import AnswerRun
 from chat.application.start_answer import SendMessage, StartAnswer
-from chat.domain.errors import InvalidContent, UnsupportedContent
-from chat.domain.model import StoredAnswer
+from chat.domain.errors import ChatNotFound, InvalidContent, MessageNotFound, UnsupportedContent
+from chat.domain.model import ROOT, StoredAnswer, canonical_uuid
 from chat.domain.text import is_blank
 from chat.http.auth.identity import identify_user
 from chat.http.errors import InvalidRequest
@@ -35,6 +37,7 @@ from chat.http.ui_messages import HEADERS, UiMessageEncoder
 MAX_BODY_BYTES = 1 << 20
 """`DefaultChatTransport` sends all messages of a chat each time, though only the newest is read."""
 MAX_NAME_CHARS = 200
+SUBMIT, REGENERATE = "submit-message", "regenerate-message"
 _PATH = "/api/ui/chat"
 
 
@@ -48,21 +51,26 @@ def ui_routes(deps: HttpDeps, names: NamedChats, start: StartAnswer, follow: Fol
         name = _text(body, "id")
         sent = _newest_message(body)
         content = _content(sent, settings.max_content_chars)
-        message_name = _text(sent, "id")
-        chat_id = await names.find_or_create(user_id, name)
-        session_id = _session(request, chat_id)
-        found = await start(
-            SendMessage(
-                chat_id=chat_id,
-                user_id=user_id,
-                session_id=session_id,
-                content=content,
-                user_message_id=message_id(chat_id, message_name),
-                seconds_left=seconds_left(request),
-            )
+        named, replaced = _text(sent, "id"), _replaced(body)
+        is_again = body.get("trigger") == REGENERATE
+        chat_id = await (names.find(user_id, name) if is_again else names.find_or_create(user_id, name))
+        if chat_id is None:
+            raise ChatNotFound
+        message = SendMessage(
+            chat_id=chat_id,
+            user_id=user_id,
+            session_id=_session(request, chat_id),
+            content=content,
+            user_message_id=message_id(chat_id, named),
+            seconds_left=seconds_left(request),
         )
+        if is_again:
+            attempt_id = message_id(chat_id, replaced) if replaced else None
+            found = await _start_again(start, replace(message, content=None, attempt_id=attempt_id), named)
+        else:
+            found = await start(message if replaced is None else _edited(message, body, named))
         if isinstance(found, StoredAnswer):
-            return watch(request, await follow.from_stored(found, user_id, session_id))
+            return watch(request, await follow.from_stored(found, user_id, _session(request, chat_id)))
         encode = UiMessageEncoder(found.answer.identity.message_id)
         return EventStreamResponse(found, encode, settings.heartbeat_seconds, must_finish=True, headers=HEADERS)
 
@@ -82,6 +90,39 @@ def ui_routes(deps: HttpDeps, names: NamedChats, start: StartAnswer, follow: Fol
         return EventStreamResponse(following, encode, settings.heartbeat_seconds, False, seconds, HEADERS)
 
     return [route(_PATH, send, "POST"), route(_PATH + "/{id}/stream", resume, "GET")]
+
+
+async def _start_again(start: StartAnswer, wanted: SendMessage, named: str) -> AnswerRun | StoredAnswer:
+    """Start another answer to a message, known by the client's id for it or, once it was listed, by ours."""
+    try:
+        return await start(wanted)
+    except MessageNotFound:
+        listed = canonical_uuid(named)
+        if listed is None:
+            raise
+        return await start(replace(wanted, user_message_id=listed))
+
+
+def _replaced(body: Body) -> str | None:
+    """Return the message that is to be replaced: the user's that is edited, or the answer that is generated again."""
+    if body.get("trigger", SUBMIT) not in (SUBMIT, REGENERATE):
+        raise InvalidRequest(f"The field trigger must be {SUBMIT} or {REGENERATE}.")
+    return None if body.get("messageId") is None else _text(body, "messageId")
+
+
+def _edited(message: SendMessage, body: Body, named: str) -> SendMessage:
+    """Return the message as one that begins a branch: it has the id of the one that is edited, but another text."""
+    edited_id = message_id(message.chat_id, f"{named}\n{message.content}")
+    return replace(message, user_message_id=edited_id, parent_id=_answer_before(body))
+
+
+def _answer_before(body: Body) -> str:
+    """Return the answer before the newest message, by the id that its `start` had; ROOT where there is none."""
+    messages = body.get("messages")
+    for message in reversed(messages[:-1] if isinstance(messages, list) else []):
+        if isinstance(message, dict) and message.get("role") == "assistant":
+            return canonical_uuid(str(message.get("id"))) or ROOT
+    return ROOT
 
 
 def message_id(chat_id: str, name: str) -> str:

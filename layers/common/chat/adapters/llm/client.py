@@ -71,18 +71,20 @@ class OpenAI:
         self._endpoint = Endpoint(settings, client, renew_key, sleep)
 
     @property
-    def model(self) -> str:
-        """The model's name as it is asked for."""
-        return self._settings.model
+    def models(self) -> tuple[str, ...]:
+        """The names of the models as they are asked for, the default first."""
+        return self._settings.models
 
-    async def answer(self, turns: Sequence[ChatMessage], max_tokens: int) -> AsyncGenerator[Sequence[StreamPart], None]:
+    async def answer(
+        self, turns: Sequence[ChatMessage], max_tokens: int, model: str
+    ) -> AsyncGenerator[Sequence[StreamPart], None]:
         """Ask once and yield what arrives, one batch for each read; see `ports.AI`."""
         decoder = SseDecoder(self._settings.think_tags)
         broken: AnswerFailed | None = None
         try:
             async with (
                 IdleTimeout() as idle,
-                closing(await self._endpoint.ask(turns, max_tokens, idle)) as response,
+                closing(await self._endpoint.ask(turns, max_tokens, model, idle)) as response,
                 aclosing(aiter_decoded(response)) as chunks,
             ):
                 may_extend = False

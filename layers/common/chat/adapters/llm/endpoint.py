@@ -35,29 +35,32 @@ class Endpoint:
         self._api_key = settings.api_key
         self._renew_key = renew_key
         self._sleep = sleep
-        self._dialect = Dialect()
+        self._dialects: dict[str, Dialect] = {}
+        """What each model takes, as its last success has shown."""
         base = httpx.URL(settings.base_url)
         self._url = base.copy_with(path=base.path.rstrip("/") + "/chat/completions")
 
-    async def ask(self, turns: Sequence[ChatMessage], max_tokens: int, idle: IdleTimeout) -> httpx.Response:
+    async def ask(self, turns: Sequence[ChatMessage], max_tokens: int, model: str, idle: IdleTimeout) -> httpx.Response:
         """Return a successful response whose body has not been read; to be closed by the caller.
 
         Raises:
             AnswerFailed: there is none, or the request may have been processed and must not be sent twice.
         """
         retries = Retries(self._settings.max_retries, self._sleep)
-        dialect, may_renew_key = self._dialect, True
+        dialect, may_renew_key = self._dialects.get(model, Dialect()), True
+        tried = {dialect}
         while True:
             idle.reset(self._settings.first_token_timeout_seconds)
             key = self._api_key
-            outcome = await self._send(dialect.encode(self._settings.model, turns, max_tokens))
+            outcome = await self._send(dialect.encode(model, turns, max_tokens))
             if isinstance(outcome, AnswerFailed):
                 failure, retry_after = outcome, None
             elif outcome.is_success:
-                self._dialect = dialect
+                self._dialects[model] = dialect
                 return outcome
-            elif adapted := dialect.adapted(await _complaint(outcome)):
+            elif (adapted := dialect.adapted(await _complaint(outcome))) and adapted not in tried:
                 dialect = adapted
+                tried.add(dialect)
                 continue
             elif outcome.status_code == httpx.codes.UNAUTHORIZED and may_renew_key and await self._renewed(key):
                 may_renew_key = False

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 from chat.domain.model import ChatMessage
 
+_OTHER_OPTION = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -17,11 +19,14 @@ class Dialect:
     tokens_option: str = "max_tokens"
 
     def adapted(self, complaint: bytes) -> Dialect | None:
-        """Return the dialect to try next, judging by the names in the service's complaint; None when there is none."""
+        """Return the dialect to try next, judging by the names in the service's complaint; None when there is none.
+
+        What is learnt may be wrong for the model that is asked later, so both options lead to each other.
+        """
         if self.asks_for_usage and b"stream_options" in complaint:
             return replace(self, asks_for_usage=False)
-        if self.tokens_option == "max_tokens" and b"max_tokens" in complaint:
-            return replace(self, tokens_option="max_completion_tokens")
+        if self.tokens_option.encode() in complaint:
+            return replace(self, tokens_option=_OTHER_OPTION[self.tokens_option])
         return None
 
     def encode(self, model: str, turns: Sequence[ChatMessage], max_tokens: int) -> bytes:

@@ -7,7 +7,8 @@ keys refuse a message that came before and a second active answer of a session, 
 
 from __future__ import annotations
 
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import IntegrityError
@@ -16,16 +17,20 @@ from chat.adapters.mysql.database import transaction
 from chat.adapters.mysql.history import read_history
 from chat.adapters.mysql.rows import FIRST_SEQ, load_answer, opening_rows
 from chat.adapters.mysql.statements import (
+    ACTIVE_OF,
     ANSWER,
     CONTENT,
+    FOLLOWER,
     GIVE_ONE_BACK,
     INSERT_MESSAGES,
+    MESSAGE_HEAD,
+    RUNNING_ANSWER_TO,
     STANDING,
     TAKE_SEQ,
     TAKEN,
 )
-from chat.domain.errors import ChatNotFound, IdempotencyConflict
-from chat.domain.model import AlreadyAnswered, NewAnswer, QuestionAnswer, SessionBusy, Started, Status
+from chat.domain.errors import ChatNotFound, IdempotencyConflict, MessageNotFound
+from chat.domain.model import ROOT, AlreadyAnswered, NewAnswer, QuestionAnswer, SessionBusy, Started, Status
 from chat.domain.title import title_from
 
 Loose = Row[*tuple[Any, ...]]
@@ -57,20 +62,82 @@ class _InTheWay(Exception):
 
 def _open(connection: Connection, opening: NewAnswer, history_bytes: int) -> Started:
     chat = _take(connection, opening)
-    seq = question_seq = chat.next_seq - 2
+    if chat.model in opening.chat_models:
+        opening = replace(opening, identity=replace(opening.identity, model=chat.model))
+    if opening.is_regeneration:
+        return _open_again(connection, opening, chat, history_bytes)
+    seq = chat.next_seq - 2
+    parent_id: str | None = _parent(connection, opening, chat)
+    question_seq, is_first = seq, True
     try:
-        connection.execute(INSERT_MESSAGES, opening_rows(opening, seq, is_first=True))
+        connection.execute(INSERT_MESSAGES, opening_rows(opening, seq, is_first=True, parent_id=parent_id))
     except IntegrityError:
-        sent_seq = _sent_before(connection, opening)
-        if sent_seq is None:
+        sent = _sent_before(connection, opening)
+        if sent is None:
             raise
+        is_first, parent_id = False, sent.parent_id
         connection.execute(GIVE_ONE_BACK, {"b_chat": opening.identity.chat_id})
-        connection.execute(INSERT_MESSAGES, opening_rows(opening, seq, is_first=False))
-        question_seq = sent_seq
-    history: list[QuestionAnswer] = []
-    if seq > FIRST_SEQ:
-        history = read_history(connection, opening.identity.chat_id, seq, question_seq, history_bytes)
-    return Started(chat.system_prompt, history, is_first=question_seq == seq)
+        rows = opening_rows(opening, seq, is_first=False, is_aside=sent.is_followed)
+        connection.execute(INSERT_MESSAGES, rows)
+        question_seq = sent.seq
+    history = _history(connection, opening, parent_id, (question_seq, seq), history_bytes)
+    return Started(chat.system_prompt, history, is_first, opening.content, opening.identity.model)
+
+
+def _open_again(connection: Connection, opening: NewAnswer, chat: Loose, history_bytes: int) -> Started:
+    """Store another answer to a message that is stored, beside those that are there."""
+    who = opening.identity
+    question = connection.execute(MESSAGE_HEAD, {"b_chat": who.chat_id, "b_message": who.user_message_id}).first()
+    if question is None or question.reply_to is not None:
+        raise MessageNotFound
+    asked = {"b_chat": who.chat_id, "b_question": who.user_message_id}
+    if (running := connection.execute(RUNNING_ANSWER_TO, asked).first()) is not None:
+        raise _InTheWay(running.id, is_same_message=running.id == who.message_id)
+    connection.execute(GIVE_ONE_BACK, {"b_chat": who.chat_id})
+    try:
+        connection.execute(INSERT_MESSAGES, opening_rows(opening, chat.next_seq - 2, is_first=False))
+    except IntegrityError:
+        same = connection.execute(MESSAGE_HEAD, {"b_chat": who.chat_id, "b_message": who.message_id}).first()
+        if same is not None and same.reply_to == who.user_message_id:
+            raise _InTheWay(who.message_id, is_same_message=True) from None
+        if same is not None:
+            raise IdempotencyConflict("This attemptId came before with another message: choose a new one.") from None
+        active = load_answer(connection, ACTIVE_OF, {"b_chat": who.chat_id, "b_session": who.session_id})
+        if active is None:
+            raise
+        raise _InTheWay(active.identity.message_id, is_same_message=False) from None
+    seqs = (question.seq, chat.next_seq - 2)
+    history = _history(connection, opening, question.parent_id, seqs, history_bytes)
+    return Started(chat.system_prompt, history, False, question.content, who.model)
+
+
+def _history(
+    connection: Connection, opening: NewAnswer, parent_id: str | None, seqs: tuple[int, int], history_bytes: int
+) -> list[QuestionAnswer]:
+    """Return the exchanges before a message, whose number and whose new answer's number are `seqs`."""
+    if parent_id == ROOT or seqs[0] <= FIRST_SEQ:
+        return []
+    return read_history(connection, opening.identity.chat_id, parent_id, seqs, history_bytes)
+
+
+def _parent(connection: Connection, opening: NewAnswer, chat: Loose) -> str:
+    """Return the answer that the message follows, ROOT for none.
+
+    Raises:
+        MessageNotFound: the chat has no such answer.
+        _InTheWay: that answer is running.
+    """
+    if opening.parent_id is None:
+        return str(chat.leaf_id or ROOT)
+    if opening.parent_id == ROOT:
+        return ROOT
+    values = {"b_chat": opening.identity.chat_id, "b_message": opening.parent_id}
+    parent = connection.execute(MESSAGE_HEAD, values).first()
+    if parent is None or parent.reply_to is None:
+        raise MessageNotFound
+    if parent.status == Status.STREAMING:
+        raise _InTheWay(opening.parent_id, is_same_message=False)
+    return opening.parent_id
 
 
 def _take(connection: Connection, opening: NewAnswer) -> Loose:
@@ -81,20 +148,34 @@ def _take(connection: Connection, opening: NewAnswer) -> Loose:
     return connection.execute(TAKEN, place).one()
 
 
-def _sent_before(connection: Connection, opening: NewAnswer) -> int | None:
-    """Return the number of the message if it came before and may be answered anew; None if it never came.
+class _Sent(NamedTuple):
+    """A message that came before."""
+
+    seq: int
+    parent_id: str | None
+    is_followed: bool
+    """Another message follows one of its answers."""
+
+
+def _sent_before(connection: Connection, opening: NewAnswer) -> _Sent | None:
+    """Return the message if it came before and may be answered once more; None if it never came.
 
     Raises:
         _InTheWay: the message's newest answer, or the session's active one.
-        IdempotencyConflict: it came with other content.
+        IdempotencyConflict: it came with other content, or after another answer.
     """
     who = opening.identity
     sent = {"b_chat": who.chat_id, "b_question": who.user_message_id, "b_session": who.session_id}
     standing = connection.execute(STANDING, sent).one()
     if standing.sent_seq is not None:
         came_before(connection, who.chat_id, who.user_message_id, opening.content)
+        if opening.parent_id is not None and standing.sent_parent_id not in (None, opening.parent_id):
+            raise IdempotencyConflict("This userMessageId came before with another parentMessageId: choose a new one.")
     _must_be_free(standing)
-    return cast("int | None", standing.sent_seq)
+    if standing.sent_seq is None:
+        return None
+    is_followed = connection.execute(FOLLOWER, sent).first() is not None
+    return _Sent(standing.sent_seq, standing.sent_parent_id, is_followed)
 
 
 def came_before(connection: Connection, chat_id: str, user_message_id: str, content: str) -> bool:

@@ -33,7 +33,13 @@ def load_answer(connection: Connection, statement: Select[Any], values: dict[str
 def _stored_answer(row: RowMapping, sources: Sequence[Source]) -> StoredAnswer:
     usage = None
     if row["output_tokens"] is not None:
-        usage = Usage(row["input_tokens"], row["output_tokens"], bool(row["usage_estimated"]))
+        usage = Usage(
+            row["input_tokens"],
+            row["output_tokens"],
+            bool(row["usage_estimated"]),
+            row["cached_tokens"],
+            row["reasoning_tokens"],
+        )
     return StoredAnswer(
         AnswerIds(row["chat_id"], row["id"], row["reply_to"], row["session_id"], row["model"]),
         Status(row["status"]),
@@ -66,11 +72,17 @@ def chat_row(chat: Chat, key: str | None, digest: str | None) -> dict[str, Any]:
     }
 
 
-def opening_rows(opening: NewAnswer, seq: int, is_first: bool) -> list[dict[str, Any]]:
-    """Return the rows that begin an answer: the user's message unless it is stored already, and the answer's."""
+def opening_rows(
+    opening: NewAnswer, seq: int, is_first: bool, parent_id: str | None = None, is_aside: bool = False
+) -> list[dict[str, Any]]:
+    """Return the rows that begin an answer: the user's message unless it is stored already, and the answer's.
+
+    `parent_id` is the message's. An answer stands aside when what follows an earlier one to its message stays active.
+    """
     who = opening.identity
     common = {"chat_id": who.chat_id, "session_id": who.session_id, "created_at": opening.now}
-    nothing = dict.fromkeys(("reply_to", "model", "active_session", "owner_token", "owner_seen_at", "deadline_at"))
+    answers_own = ("reply_to", "model", "active_session", "owner_token", "owner_seen_at", "deadline_at", "is_aside")
+    nothing = dict.fromkeys(answers_own)
     question = {
         **common,
         **nothing,
@@ -79,6 +91,7 @@ def opening_rows(opening: NewAnswer, seq: int, is_first: bool) -> list[dict[str,
         "role": "user",
         "content": opening.content,
         "status": Status.COMPLETED,
+        "parent_id": parent_id,
     }
     answer = {
         **common,
@@ -93,6 +106,8 @@ def opening_rows(opening: NewAnswer, seq: int, is_first: bool) -> list[dict[str,
         "owner_token": opening.owner_token,
         "owner_seen_at": opening.now,
         "deadline_at": opening.deadline_at,
+        "parent_id": None,
+        "is_aside": is_aside,
     }
     return [question, answer] if is_first else [answer]
 
@@ -108,9 +123,15 @@ def final_values(final: FinalAnswer) -> dict[str, Any]:
         "input_tokens": min(final.usage.input_tokens, MAX_TOKENS),
         "output_tokens": min(final.usage.output_tokens, MAX_TOKENS),
         "usage_estimated": final.usage.estimated,
+        "cached_tokens": _count(final.usage.cached_tokens),
+        "reasoning_tokens": _count(final.usage.reasoning_tokens),
         "active_session": None,
         "finished_at": final.finished_at,
     }
+
+
+def _count(tokens: int | None) -> int | None:
+    return None if tokens is None else min(tokens, MAX_TOKENS)
 
 
 def source_rows(chat_id: str, message_id: str, sources: Sequence[Source]) -> list[dict[str, Any]]:

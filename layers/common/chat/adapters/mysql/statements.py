@@ -45,13 +45,25 @@ TAKE_SEQ = (
     )
 )
 """Locks the chat's row until the transaction ends: all who open answers in a chat come one after the other."""
-TAKEN = select(chats.c.next_seq, chats.c.system_prompt).where(chats.c.id == _CHAT)
+_LEAF = messages.alias("leaf")
+_NEWEST_LEAF = (
+    select(_LEAF.c.id)
+    .where(_LEAF.c.chat_id == _CHAT, func.coalesce(_LEAF.c.is_aside, False).is_(False))
+    .order_by(_LEAF.c.seq.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+"""The end of the active branch: what was stored last, but for answers that stand aside. It is always an answer."""
+TAKEN = select(chats.c.next_seq, chats.c.system_prompt, chats.c.model, _NEWEST_LEAF.label("leaf_id")).where(
+    chats.c.id == _CHAT
+)
 GIVE_ONE_BACK = update(chats).where(chats.c.id == _CHAT).values(next_seq=chats.c.next_seq - 1)
 
 _SENT, _TOLD, _ACTIVE = messages.alias("sent"), messages.alias("told"), messages.alias("active")
 STANDING = (
     select(
         _SENT.c.seq.label("sent_seq"),
+        _SENT.c.parent_id.label("sent_parent_id"),
         _TOLD.c.id.label("told_id"),
         _TOLD.c.status.label("told_status"),
         _ACTIVE.c.id.label("active_id"),
@@ -71,9 +83,34 @@ One join with OR reads the whole chat instead. Asked only when the keys have ref
 more than all else before COMMIT.
 """
 CONTENT = select(messages.c.content, messages.c.reply_to).where(_IS_MESSAGE)
+MESSAGE_HEAD = select(
+    messages.c.seq, messages.c.status, messages.c.reply_to, messages.c.parent_id, messages.c.content
+).where(_IS_MESSAGE)
+_ANSWERED = messages.alias("answered")
+FOLLOWER = (
+    select(messages.c.id)
+    .join(_ANSWERED, and_(_ANSWERED.c.chat_id == messages.c.chat_id, _ANSWERED.c.id == messages.c.parent_id))
+    .where(messages.c.chat_id == _CHAT, _ANSWERED.c.chat_id == _CHAT, _ANSWERED.c.reply_to == _QUESTION)
+    .limit(1)
+)
+"""A message that follows any answer to this one. Reads the chat: asked only when a message is sent once more."""
+RUNNING_ANSWER_TO = (
+    select(messages.c.id)
+    .where(messages.c.chat_id == _CHAT, messages.c.reply_to == _QUESTION, messages.c.status == Status.STREAMING)
+    .limit(1)
+)
 INSERT_MESSAGES = insert(messages)
 HISTORY_PAGE = (
-    select(messages.c.seq, messages.c.id, messages.c.content, messages.c.status, messages.c.reply_to)
+    select(
+        messages.c.seq,
+        messages.c.id,
+        messages.c.content,
+        messages.c.status,
+        messages.c.error_code,
+        messages.c.reply_to,
+        messages.c.parent_id,
+        messages.c.is_aside,
+    )
     .where(messages.c.chat_id == _CHAT, messages.c.seq < bindparam("b_before"))
     .order_by(_NEWEST)
     .limit(bindparam("b_rows"))

@@ -59,6 +59,11 @@ def _line(length: int) -> Any:
     return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
 
 
+def _searched() -> Any:
+    """A text that is found whatever its case."""
+    return Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_unicode_ci"), "mysql")
+
+
 def _text() -> Any:
     return Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
 
@@ -79,6 +84,8 @@ chats = Table(
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
     Column("deleted_at", Moment),
+    Column("model", _line(200)),
+    Column("has_own_title", Boolean),
     UniqueConstraint("user_id", "idempotency_key", name="uq_chats_idempotency"),
     Index("ix_chats_user", "user_id", "updated_at"),
     **_options,
@@ -108,6 +115,11 @@ messages = Table(
     Column("deadline_at", Moment),
     Column("created_at", Moment, nullable=False),
     Column("finished_at", Moment),
+    Column("parent_id", _id()),
+    Column("is_aside", Boolean),
+    Column("truncated", Boolean),
+    Column("cached_tokens", Integer),
+    Column("reasoning_tokens", Integer),
     PrimaryKeyConstraint("chat_id", "seq"),  # InnoDB clusters by it: a chat's history is one sequential read
     UniqueConstraint("chat_id", "id", name="uq_messages_id"),
     UniqueConstraint("chat_id", "active_session", name="uq_messages_active_session"),
@@ -126,3 +138,31 @@ message_sources = Table(
     PrimaryKeyConstraint("chat_id", "message_id", "position"),
     **_options,
 )
+
+message_feedback = Table(
+    "message_feedback",
+    metadata,
+    Column("chat_id", _id(), nullable=False),
+    Column("message_id", _id(), nullable=False),
+    Column("rating", _word(8), nullable=False),
+    Column("comment", _text()),
+    Column("created_at", Moment, nullable=False),
+    PrimaryKeyConstraint("chat_id", "message_id"),
+    **_options,
+)
+
+search_texts = Table(
+    "search_texts",
+    metadata,
+    Column("chat_id", _id(), nullable=False),
+    Column("message_id", _id(), nullable=False),
+    Column("user_id", _word(128), nullable=False),
+    Column("content", _searched(), nullable=False),
+    PrimaryKeyConstraint("chat_id", "message_id"),
+    Index("ix_search_user", "user_id"),
+    **_options,
+)
+"""What the search looks at: a message once it has ended, and titles that people gave, whose `message_id` is empty.
+
+On MySQL the migration adds a FULLTEXT index with the ngram parser, which no other server has.
+"""
