@@ -63,7 +63,7 @@ class Plan:
         """What the chat page should know before it asks the service anything; nothing secret."""
         ai = self.settings.ai
         return {
-            "model": ai.model if ai and self.has_own_ai else DEMO_MODEL,
+            "model": ai.models[0] if ai and self.has_own_ai else DEMO_MODEL,
             "isDemo": not self.has_own_ai,
             "auth": self.settings.auth.mode,
             "maxContentCharacters": self.settings.max_content_chars,
