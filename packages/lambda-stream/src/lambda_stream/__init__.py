@@ -9,7 +9,8 @@ from __future__ import annotations
 from lambda_stream._invocation import Context
 from lambda_stream._process import run
 from lambda_stream._settings import Timeouts
+from lambda_stream._snapshot import after_restore, before_snapshot
 from lambda_stream._trace import trace_id
 
-__all__ = ["Context", "Timeouts", "run", "trace_id"]
+__all__ = ["Context", "Timeouts", "after_restore", "before_snapshot", "run", "trace_id"]
 __version__ = "0.1.0"

@@ -2,6 +2,7 @@
 
 LambdaStreamError
 ├── InitError            the application cannot be loaded or started: reported to /init/error, then exit
+├── RestoreError         it cannot go on from a snapshot: reported to /restore/error, then exit
 ├── InvalidInvocation    an event that this package does not serve: reported to the invocation's /error
 ├── ApplicationExit      the application asked the process to end while it served a request: only the request ends
 ├── InvalidResponse      the application broke ASGI; raised into it by `send`
@@ -34,6 +35,10 @@ class _Typed(LambdaStreamError):
 
 class InitError(_Typed):
     """The application cannot be loaded or started."""
+
+
+class RestoreError(_Typed):
+    """The application cannot go on after its snapshot was restored."""
 
 
 class InvalidInvocation(_Typed):

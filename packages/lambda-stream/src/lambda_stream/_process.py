@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from lambda_stream._errors import InitError, RuntimeApiError
-from lambda_stream._handler import load
+from lambda_stream._errors import InitError, RestoreError, RuntimeApiError
+from lambda_stream._handler import Application, load
 from lambda_stream._invocation_handler import InvocationHandler
 from lambda_stream._lifespan import Lifespan
 from lambda_stream._log import configure, logger
 from lambda_stream._runtime_api import RuntimeApi
-from lambda_stream._settings import Timeouts, read_address, read_settings
+from lambda_stream._settings import Settings, Timeouts, read_address, read_settings
+from lambda_stream._snapshot import pass_through_snapshot
 from lambda_stream._worker_pool import WorkerPool
 
 GC_THRESHOLDS = (10_000, 5, 20)
@@ -24,17 +25,23 @@ GC_THRESHOLDS = (10_000, 5, 20)
 
 async def run(environ: Mapping[str, str], timeouts: Timeouts | None = None) -> int:
     """Run the application that the environment names until SIGTERM or SIGINT; return the exit code."""
+    return await run_at(RuntimeApi, environ, timeouts or Timeouts())
+
+
+async def run_at(
+    runtime_api: Callable[[str, int, Timeouts], RuntimeApi], environ: Mapping[str, str], timeouts: Timeouts
+) -> int:
+    """Run it, speaking through what `runtime_api` makes."""
     configure()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_stray)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    timeouts = timeouts or Timeouts()
     try:
-        api = RuntimeApi(*read_address(environ), timeouts)
+        api = runtime_api(*read_address(environ), timeouts)
     except InitError as error:
-        _log_init(error)
+        _log_start("init", error)
         return 1
     return await _live(environ, api, stop)
 
@@ -42,21 +49,41 @@ async def run(environ: Mapping[str, str], timeouts: Timeouts | None = None) -> i
 async def _live(environ: Mapping[str, str], api: RuntimeApi, stop: asyncio.Event) -> int:
     try:
         settings = read_settings(environ)
-        with _kept_for_life():
-            application = load(settings.handler, settings.task_root)
-            lifespan = Lifespan(application)
-            if not await _unless(stop, lifespan.startup()):
-                return 0
+        application, lifespan = await _init(settings, api, stop)
     except InitError as error:
-        _log_init(error)
-        await _report(api, error)
+        _log_start("init", error)
+        await _report(api.report_init_error, error)
         return 1
+    except RestoreError as error:
+        _log_start("restore", error)
+        await _report(api.report_restore_error, error)
+        return 1
+    if lifespan is None:
+        return 0
     try:
         service = InvocationHandler(application, lifespan.state, api, settings.function)
         is_wanted = await WorkerPool(service, api, settings.concurrency).run(stop)
     finally:
         await lifespan.shutdown(api.timeouts.shutdown)
     return 0 if is_wanted else 1
+
+
+async def _init(settings: Settings, api: RuntimeApi, stop: asyncio.Event) -> tuple[Application, Lifespan | None]:
+    """Return the application and its started lifespan; None for that when the process was told to stop meanwhile.
+
+    Raises:
+        InitError: it cannot be started.
+        RestoreError: it cannot go on after a snapshot.
+    """
+    with _kept_for_life():
+        application = load(settings.handler, settings.task_root)
+        lifespan = Lifespan(application)
+        is_stopped = not await _unless(stop, lifespan.startup())
+    if settings.is_snapshotted and not is_stopped:
+        passing = asyncio.ensure_future(pass_through_snapshot(api, application, lifespan))
+        is_stopped = not await _unless(stop, passing)
+        lifespan = lifespan if is_stopped else passing.result()
+    return application, None if is_stopped else lifespan
 
 
 @contextmanager
@@ -76,8 +103,8 @@ def _kept_for_life() -> Iterator[None]:
         gc.enable()
 
 
-async def _unless(stop: asyncio.Event, startup: Any) -> bool:
-    """Run the startup to its end, or give it up when the process is told to stop meanwhile."""
+async def _unless(stop: asyncio.Event, startup: Awaitable[Any]) -> bool:
+    """Run the startup to its end, or give it up when the process is told to stop meanwhile; tell which."""
     started, stopped = asyncio.ensure_future(startup), asyncio.ensure_future(stop.wait())
     await asyncio.wait({started, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -88,15 +115,15 @@ async def _unless(stop: asyncio.Event, startup: Any) -> bool:
     return True
 
 
-async def _report(api: RuntimeApi, error: InitError) -> None:
+async def _report(report: Callable[[str, str], Awaitable[int]], error: InitError | RestoreError) -> None:
     try:
-        await api.report_init_error(error.error_type, error.message)
+        await report(error.error_type, error.message)
     except RuntimeApiError as unheard:
-        logger.error(f"init error not reported: {unheard}")
+        logger.error(f"{error.error_type} not reported: {unheard}")
 
 
-def _log_init(error: InitError) -> None:
-    message = f"init failed: {error.error_type}: {error.message}"
+def _log_start(stage: str, error: InitError | RestoreError) -> None:
+    message = f"{stage} failed: {error.error_type}: {error.message}"
     logger.error(message, exc_info=error.__cause__, extra={"details": error.details})
 
 

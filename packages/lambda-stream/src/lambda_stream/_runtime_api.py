@@ -43,6 +43,18 @@ class RuntimeApi:
         """Encode a poll."""
         return self._request("GET", "/invocation/next", {})
 
+    async def restore_next(self) -> None:
+        """Say that the snapshot can be taken; return once it was restored, however long after.
+
+        Raises:
+            RuntimeApiError: it cannot be said, or the Runtime API refuses.
+        """
+        async with await self.connect() as connection:
+            connection.write(self._request("GET", "/restore/next", {"Connection": "close"}))
+            head = await connection.head()
+            if head.status != 200:
+                raise RuntimeApiError(f"the Runtime API answered /restore/next with {head.status}")
+
     def response_head(self, invocation: Invocation) -> bytes:
         """Encode the head of a streamed response; prelude, body and trailers follow as chunks."""
         headers = {
@@ -61,6 +73,14 @@ class RuntimeApi:
             RuntimeApiError: it could not be told.
         """
         return await self._report("/init/error", error_type, message, {})
+
+    async def report_restore_error(self, error_type: str, message: str) -> int:
+        """Tell that the function cannot go on from its snapshot; return the status.
+
+        Raises:
+            RuntimeApiError: it could not be told.
+        """
+        return await self._report("/restore/error", error_type, message, {})
 
     async def report_error(self, invocation: Invocation, error_type: str, message: str) -> int:
         """Answer an invocation to which no response has begun with an error; return the status.

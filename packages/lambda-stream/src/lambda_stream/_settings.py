@@ -57,6 +57,8 @@ class Settings:
     handler: str
     task_root: str
     concurrency: int
+    is_snapshotted: bool
+    """Whether a snapshot is taken at the end of init."""
     function: Function
 
 
@@ -92,6 +94,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         handler=environ.get("_HANDLER", ""),
         task_root=environ.get("LAMBDA_TASK_ROOT", ""),
         concurrency=_concurrency(environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "") or "1"),
+        is_snapshotted=environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start",
         function=function,
     )
 

@@ -6,7 +6,8 @@
         await invocation.ended.wait()
         invocation.prelude["statusCode"], invocation.body
 
-`FunctionProcess` starts `python -m lambda_stream` at it; `lambda_stream.testing.fixtures` has pytest fixtures.
+`FunctionProcess` starts `python -m lambda_stream` at it, `Snapshot` plays SnapStart by fork, and
+`lambda_stream.testing.fixtures` has a fixture for pytest.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from lambda_stream.testing._events import function_url_event
 from lambda_stream.testing._invocation import ErrorReport, Invocation
 from lambda_stream.testing._process import FunctionProcess
 from lambda_stream.testing._server import Fault, RuntimeApi
+from lambda_stream.testing._snapshot import NoSnapshot, Restored, Snapshot
 
 __all__ = [
     "Environment",
@@ -23,7 +25,10 @@ __all__ = [
     "Fault",
     "FunctionProcess",
     "Invocation",
+    "NoSnapshot",
+    "Restored",
     "RuntimeApi",
+    "Snapshot",
     "Stage",
     "function_url_event",
 ]
