@@ -2,9 +2,7 @@
 
 import os
 
-from chat.wiring import cancel_stream, configure, lambda_handler, write_logs
+from chat.wiring import cancel_stream, function, lambda_handler
 
-settings, secrets = configure(os.environ)
-write_logs(settings)
-app = cancel_stream(settings, secrets)
+app = function(cancel_stream, os.environ)
 handler = lambda_handler(app)

@@ -2,9 +2,7 @@
 
 import os
 
-from chat.wiring import configure, create_chat, lambda_handler, write_logs
+from chat.wiring import create_chat, function, lambda_handler
 
-settings, secrets = configure(os.environ)
-write_logs(settings)
-app = create_chat(settings, secrets)
+app = function(create_chat, os.environ)
 handler = lambda_handler(app)

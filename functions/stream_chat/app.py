@@ -2,8 +2,6 @@
 
 import os
 
-from chat.wiring import configure, stream_chat, write_logs
+from chat.wiring import function, stream_chat
 
-settings, secrets = configure(os.environ, with_ai=True)
-write_logs(settings)
-app = stream_chat(settings, secrets)
+app = function(stream_chat, os.environ, with_ai=True)

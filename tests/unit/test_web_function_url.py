@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from chat.http.rebuilt import Rebuilt
 from chat.wiring import lambda_handler
 
 
@@ -30,7 +31,7 @@ async def echo(request: Request) -> JSONResponse:
 def answer(headers: dict[str, str] | None = None, **more) -> dict:
     http = {"method": "POST", "path": "/", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "x"}
     event = {"version": "2.0", "rawPath": "/", "rawQueryString": "", "requestContext": {"http": http}, **more}
-    response = lambda_handler(Starlette(routes=[Route("/", echo, methods=["POST"])]))(
+    response = lambda_handler(Rebuilt(lambda: Starlette(routes=[Route("/", echo, methods=["POST"])])))(
         {**event, "headers": headers}, None
     )
     assert response["statusCode"] == 200
@@ -40,7 +41,7 @@ def answer(headers: dict[str, str] | None = None, **more) -> dict:
 def test_a_response_to_head_has_no_body():
     http = {"method": "HEAD", "path": "/", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "x"}
     event = {"version": "2.0", "rawPath": "/", "rawQueryString": "", "requestContext": {"http": http}, "headers": {}}
-    response = lambda_handler(Starlette(routes=[Route("/", echo)]))(event, None)
+    response = lambda_handler(Rebuilt(lambda: Starlette(routes=[Route("/", echo)])))(event, None)
     assert (response["statusCode"], response["body"]) == (200, "")
 
 

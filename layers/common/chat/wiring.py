@@ -32,6 +32,7 @@ from chat.application.telemetry_events import ActiveAnswersCounted, FallbackTake
 from chat.http.auth.identity import token_verifier
 from chat.http.health import Health
 from chat.http.problems import MEDIA_TYPE
+from chat.http.rebuilt import Rebuilt
 from chat.http.routes import HttpDeps, application, cancel_routes, create_routes, stream_routes
 from chat.http.ui_routes import ui_routes
 from chat.settings import Secret, Settings, SettingsError
@@ -75,6 +76,23 @@ def configure(environ: Mapping[str, str], with_ai: bool = False) -> tuple[Settin
     """
     secrets = Secrets(environ)
     return Settings.read(secrets.environ(), with_ai), secrets
+
+
+def function(
+    build: Callable[[Settings, Secrets], Starlette], environ: Mapping[str, str], with_ai: bool = False
+) -> Rebuilt:
+    """Return a function's application, built from its environment now and after each restore from a snapshot.
+
+    Raises:
+        SettingsError: as `configure`.
+    """
+
+    def from_environment() -> Starlette:
+        settings, secrets = configure(environ, with_ai)
+        write_logs(settings)
+        return build(settings, secrets)
+
+    return Rebuilt(from_environment)
 
 
 def renewal(secrets: Secrets | None, name: str) -> Callable[[], str | None] | None:
@@ -193,11 +211,13 @@ def closing(resources: Resources) -> Lifespan[Starlette]:
     return lifespan
 
 
-def lambda_handler(app: Starlette) -> Any:
-    """Return `app` as a Lambda handler that answers in one piece."""
+def lambda_handler(app: Rebuilt) -> Any:
+    """Return `app` as a handler of AWS's own runtime, which answers in one piece and knows no lifespan."""
     from mangum import Mangum  # here, because the function that streams pays nothing for it
+    from snapshot_restore_py import register_after_restore  # type: ignore[import-untyped]
 
     from chat.http.function_url import FunctionUrl
 
+    register_after_restore(app.rebuild)
     text_types = ["text/", "application/json", MEDIA_TYPE]
     return Mangum(app, lifespan="off", custom_handlers=[FunctionUrl], text_mime_types=text_types)

@@ -92,11 +92,13 @@ def log_everything(settings: TelemetrySettings) -> None:
     """Make all loggers of this process write such lines: ours from the set level on, libraries' from WARNING on.
 
     Replaces the handlers of the root logger, also those of Lambda's own runtime. Python's warnings become lines too.
+    Called again it replaces nothing: Powertools has told the first handler which lines it writes itself.
     """
-    handler = StandardOutput()
-    handler.setFormatter(JsonLines(settings.service))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    if not any(isinstance(handler, StandardOutput) for handler in root.handlers):
+        handler = StandardOutput()
+        handler.setFormatter(JsonLines(settings.service))
+        root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger(PACKAGE).setLevel(settings.level)
     logging.captureWarnings(True)

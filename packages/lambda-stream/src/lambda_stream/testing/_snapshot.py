@@ -41,9 +41,11 @@ class Restored:
 class Snapshot:
     """A function at its snapshot."""
 
-    def __init__(self, api: RuntimeApi, control: socket.socket) -> None:
+    def __init__(self, api: RuntimeApi, pid: int, control: socket.socket) -> None:
         self.api = api
         """What the function spoke to while it was initialized."""
+        self.pid = pid
+        """Of the process that stands still at the snapshot."""
         self._control = control
         self._restoring = asyncio.Lock()
 
@@ -69,7 +71,7 @@ class Snapshot:
                     *command, env=environ, cwd="/", stdout=output, stderr=output, pass_fds=[theirs.fileno()]
                 )
                 theirs.close()
-                snapshot = cls(api, control)
+                snapshot = cls(api, process.pid, control)
                 try:
                     if not await snapshot._line():
                         raise NoSnapshot(log.read_text(errors="replace")[-3000:])  # noqa: ASYNC240  # it is over
