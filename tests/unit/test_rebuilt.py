@@ -1,7 +1,5 @@
 """An application that is built anew at every start but the first."""
 
-import asyncio
-
 from snapshot_restore_py import get_after_restore
 
 from chat.http.rebuilt import Rebuilt
@@ -59,7 +57,7 @@ async def test_a_setting_that_is_wrong_after_a_restore_fails_the_start_and_never
     assert failed == {"type": "lifespan.startup.failed", "message": "SettingsError: MYSQL_URL is not set"}
 
 
-def test_awss_own_runtime_has_it_rebuilt_after_a_restore():
+async def test_awss_own_runtime_has_it_rebuilt_after_a_restore():
     building = Building()
     known = len(get_after_restore())
     app = Rebuilt(building)
@@ -67,4 +65,4 @@ def test_awss_own_runtime_has_it_rebuilt_after_a_restore():
     ((hook, positional, named),) = get_after_restore()[known:]
     hook(*positional, **named)
     assert building.count == 2
-    assert asyncio.run(ask(app))["type"] == "answer of 2"
+    assert (await ask(app))["type"] == "answer of 2"
