@@ -116,21 +116,26 @@ def _port(text: str) -> int:
 def _check(environ: Mapping[str, str]) -> Settings:
     """Refuse what the functions would refuse, and return what they will read."""
     filled = {name: value for name, value in environ.items() if value}
-    return Settings.read({"AWS_LAMBDA_MAX_CONCURRENCY": "16"} | _STAND_INS | filled, with_ai=True)
+    return Settings.read({"AWS_LAMBDA_MAX_CONCURRENCY": "32"} | _STAND_INS | filled, with_ai=True)
 
 
 def _functions(root: Path, folder: Path, concurrency: int) -> tuple[FunctionPlan, ...]:
     plain = ("-P", str(root / "local" / "plain_runtime.py"))
     return (
         FunctionPlan(
-            "create_chat", folder / "create_chat", "app.handler", plain, ("/api/chat/create",), timeout_seconds=30
+            "create_chat",
+            folder / "create_chat",
+            "app.handler",
+            plain,
+            ("/api/chat/create", "/health"),  # each serves /health; this one never waits for streams
+            timeout_seconds=30,
         ),
         FunctionPlan(
             "stream_chat",
             folder / "stream_chat",
             "app.app",
             ("-P", "-m", "lambda_stream"),
-            (f"{_CHAT}/stream", "/api/ui/chat", "/api/ui/chat/[^/]+/stream", "/health"),
+            (f"{_CHAT}/stream", "/api/ui/chat", "/api/ui/chat/[^/]+/stream"),
             timeout_seconds=900,
             concurrency=concurrency,
             most=8,

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("make_run")]
 
 @pytest.fixture(scope="module")
 def service():
-    with running(functions=STUB_FUNCTIONS) as service:
+    with running({"AWS_LAMBDA_MAX_CONCURRENCY": "16"}, functions=STUB_FUNCTIONS) as service:
         yield service
 
 

@@ -55,7 +55,7 @@ NOT_READ = {
     "UrlAuth": "a property of the URL, which asks the alias's callers before they reach a version",
     "AllowedOrigins": "a property of the URL",
     "TrafficShift": "how an alias moves",
-    "StreamConcurrency": "a property of the function in all its versions",
+    **dict.fromkeys(("StreamConcurrency", "CreateConcurrency", "CancelConcurrency"), "the function's, in all versions"),
     "StreamProvisionedConcurrency": "a property of the alias",
     "InstanceMaxVcpus": "a property of the instances",
     "LogRetentionDays": "a property of the log group",

@@ -193,6 +193,8 @@ REST: tuple[dict[str, str], ...] = (
         "DatabaseMinCapacity": "0",
         "AllowedOrigins": "https://a.example,https://b.example",
         "StreamConcurrency": "10",
+        "CreateConcurrency": "5",
+        "CancelConcurrency": "5",
         "StreamProvisionedConcurrency": "1",
         "AlarmTopicArn": "arn:aws:sns:eu-west-1:1:t",
     },

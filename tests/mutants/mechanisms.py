@@ -327,6 +327,13 @@ MUTANTS = (
         "max(0, estimate_input",
     ),
     Mutant(
+        "places: locally /health does not wait behind streams",
+        "tests/e2e/test_one_account.py::test_health_and_cancels_do_not_wait_behind_streams_that_wait_for_a_place",
+        "local/plan.py",
+        '("/api/chat/create", "/health"),',
+        '("/api/chat/create",),',
+    ),
+    Mutant(
         "resume: text from MySQL outdates the ids of the log",
         "tests/unit/test_follow.py::test_who_was_cut_while_redis_was_away_gets_no_text_twice_when_it_is_back",
         f"{CHAT}/application/follow_answer.py",

@@ -373,6 +373,16 @@ class TestFunctions:
         assert asked["ReservedConcurrentExecutions"] == "10"
         assert asked["ProvisionedConcurrencyConfig"] == {"ProvisionedConcurrentExecutions": "2"}
 
+    def test_cancels_and_new_chats_have_executions_of_their_own_when_asked(self):
+        for parameter, name in (
+            ("CreateConcurrency", "CreateChatFunction"),
+            ("CancelConcurrency", "CancelStreamFunction"),
+        ):
+            assert "ReservedConcurrentExecutions" not in Rendered(**KEY).of(name)
+            asked = Rendered(**KEY, **{parameter: "5"})
+            assert asked.of(name)["ReservedConcurrentExecutions"] == "5"
+            assert "ReservedConcurrentExecutions" not in asked.of("StreamChatFunction")
+
     def test_instances_take_the_place_of_the_function_on_demand(self):
         rendered = Rendered(**KEY, StreamOnInstances="true")
         assert "StreamChatFunction" not in rendered.names
