@@ -30,7 +30,7 @@ openapi: $(VENV)/.dev  ## docs/openapi.json, from the code
 	$(BIN)/python -m openapi
 
 lock: $(VENV)/.dev  ## pin the dependencies anew, with hashes
-	for file in layers/common/requirements migrations/requirements local/requirements deploy/requirements deploy/lint-requirements requirements-dev packages/lambda-stream/tests/frameworks; do \
+	for file in layers/common/requirements migrations/requirements local/requirements deploy/requirements deploy/lint-requirements deploy/emulator-requirements requirements-dev packages/lambda-stream/tests/frameworks; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	    --no-emit-find-links --no-emit-index-url $$file.in -o $$file.txt; done
 
@@ -53,9 +53,10 @@ $(VENV)/.dev: requirements-dev.txt
 
 SAM := .build/sam/bin
 LINT := .build/lint/bin
+EMULATOR := .build/emulator/bin
 TARGET ?= .build/artifacts
 
-.PHONY: build smoke lint-deploy
+.PHONY: build smoke lint-deploy emulator
 
 build: $(VENV)/.dev  ## layer and functions as zips, lambda_stream as wheel and sdist, byte for byte the same each time
 	@$(BIN)/python -m deploy.build --all $(TARGET)
@@ -76,6 +77,13 @@ lint-deploy: $(SAM)/sam $(LINT)/zizmor  ## the templates and the workflows; need
 $(SAM)/sam: deploy/requirements.txt
 	python3 -m venv .build/sam
 	$(SAM)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
+emulator: $(EMULATOR)/ministack  ## what tests/e2e/test_emulator.py runs the template on
+
+$(EMULATOR)/ministack: deploy/emulator-requirements.txt
+	python3 -m venv .build/emulator
+	$(EMULATOR)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
 $(LINT)/zizmor: deploy/lint-requirements.txt

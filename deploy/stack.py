@@ -91,7 +91,7 @@ class Stack:
             StackName=self.name,
             ChangeSetName=f"delivery-{time.time_ns()}",
             ChangeSetType="UPDATE",
-            TemplateURL=f"https://{self.bucket}.s3.amazonaws.com/{key}",
+            TemplateURL=f"{self.s3.meta.endpoint_url}/{self.bucket}/{key}",
             Parameters=values,
             Capabilities=_CAPABILITIES,
         )["Id"]

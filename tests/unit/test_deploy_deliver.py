@@ -3,6 +3,7 @@
 import copy
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,9 +20,10 @@ KINDS = {"Function": "AWS::Lambda::Function", "Cache": "AWS::ElastiCache::Server
 class Bucket:
     def __init__(self):
         self.bodies = {}
+        self.meta = SimpleNamespace(endpoint_url="https://s3.eu-west-1.amazonaws.com")
 
     def put_object(self, *, Bucket, Key, Body):  # noqa: N803
-        self.bodies[f"https://{Bucket}.s3.amazonaws.com/{Key}"] = Body
+        self.bodies[f"{self.meta.endpoint_url}/{Bucket}/{Key}"] = Body
 
 
 class CloudFormation:

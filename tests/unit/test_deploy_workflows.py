@@ -92,6 +92,7 @@ def test_checks_run_on_real_services():
     assert [step["run"] for step in job["steps"] if step.get("run", "").startswith("make ")] == [
         "make lint",
         "make lint-deploy",
+        "make emulator",
         "make test",
         "make build",
     ]

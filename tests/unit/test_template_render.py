@@ -57,6 +57,16 @@ def test_no_value_of_a_secret_is_in_an_environment_or_an_output():
 
 
 class TestRules:
+    def test_they_use_no_function_that_cloudformation_refuses_in_them(self):
+        """Source: AWS CloudFormation User Guide, "Rule-specific intrinsic functions"."""
+        allowed = {
+            "Ref",
+            *(f"Fn::{name}" for name in ("And", "Contains", "EachMemberEquals", "EachMemberIn", "Equals")),
+        }
+        allowed |= {f"Fn::{name}" for name in ("Not", "Or", "RefAll", "ValueOf", "ValueOfAll")}
+        used = set(re.findall(r'"(Fn::\w+|Ref|Condition)": ', json.dumps(TEMPLATE["Rules"])))
+        assert used <= allowed
+
     def test_an_open_url_with_header_identity_is_refused(self):
         (complaint,) = Rendered(**KEY, UrlAuth="NONE").broken_rules
         assert "anyone could be anyone" in complaint

@@ -1,6 +1,8 @@
 """What deploy/ takes for granted about template.yaml."""
 
 import copy
+import json
+import re
 
 import pytest
 
@@ -16,7 +18,7 @@ SHARED_ALARMS = {
     "ThrottlesAlarm",
     "DatabaseConnectionsAlarm",
 }
-SMOKE = {"SmokeLogGroup", "SmokeRole", "SmokeMayInvoke"}
+SMOKE = {"SmokeLogGroup", "SmokeRole"}
 DIGEST = {"Settings", "Digest", "DigestLogGroup", "DigestRole"}
 SHARED = {"ReadStores", "ChatDashboard"} | SHARED_ALARMS | DIGEST | SMOKE
 OWN_KINDS = ("AWS::Serverless::Function", "AWS::Serverless::LayerVersion", "AWS::Logs::LogGroup", "Custom::Migration")
@@ -52,6 +54,16 @@ def test_what_belongs_to_a_function_carries_its_prefix_and_nothing_else_does():
                 ("AWS::Serverless", "AWS::Logs", "AWS::IAM", "AWS::Cloud", "AWS::Lambda", "Custom")
             )
     assert not [name for name in SHARED if name.startswith(prefixes)]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_nobody_else_reads_an_attribute_of_a_units_resources(unit):
+    """Delivering the unit would count as a change of the reader: CloudFormation cannot know that it stays the same."""
+    for name, resource in TEMPLATE["Resources"].items():
+        text = json.dumps(resource)
+        read = re.findall(rf'"Fn::GetAtt": \["({unit.prefix}\w*)"', text)
+        read += re.findall(rf"\$\{{({unit.prefix}\w*)\.", text)
+        assert name.startswith(unit.prefix) or not read, f"{name} reads {read}"
 
 
 def test_layers_are_kept_and_publish_a_version_of_the_function_that_pins_them():
