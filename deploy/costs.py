@@ -21,6 +21,8 @@ class Prices:
     lambda_million_requests: float
     provisioned_gb_second: float
     provisioned_duration_gb_second: float
+    snapshot_gb_second: float
+    restore_gb: float
     instance: str
     instance_hour: float
     instance_fee: float
@@ -45,6 +47,8 @@ PRICES = Prices(
     lambda_million_requests=0.20,
     provisioned_gb_second=0.0000033334,
     provisioned_duration_gb_second=0.0000077778,
+    snapshot_gb_second=0.0000015046,
+    restore_gb=0.0001397998,
     instance="m7g.large",
     instance_hour=0.0816,
     instance_fee=0.15,
@@ -73,6 +77,8 @@ https://aws.amazon.com/secrets-manager/pricing/ and https://aws.amazon.com/cloud
 ANSWERS = 1000
 ANSWER_SECONDS = 30
 STREAM_GB = 0.5
+FUNCTIONS = 3
+"""Each with one live version of `STREAM_GB`; an older version's snapshot is dropped 14 days after its last use."""
 LEAST_INSTANCES = 3
 """A capacity provider starts three, one in each zone, and keeps them."""
 SECRETS = 8
@@ -106,6 +112,11 @@ def on_instances(streams: int, prices: Prices = PRICES) -> float:
     return hours * instance_month(prices) / HOURS_A_MONTH + ANSWERS * prices.lambda_million_requests / 1_000_000
 
 
+def restores(prices: Prices = PRICES) -> float:
+    """Return the cost of a thousand restores of one function."""
+    return 1000 * STREAM_GB * prices.restore_gb
+
+
 def break_even(prices: Prices = PRICES) -> float:
     """Return how many answers must be running on average, day and night, for the least instances to pay."""
     a_month = LEAST_INSTANCES * instance_month(prices) / on_demand(prices) * ANSWERS
@@ -130,6 +141,9 @@ def at_rest(prices: Prices = PRICES) -> dict[str, float]:
         f"Alarms ({ALARMS}, on {ALARM_METRICS} metrics)": ALARM_METRICS * prices.alarm_metric_month,
         "Dashboard (the first three of an account are free)": prices.dashboard_month,
         f"Metrics of ours, if all {METRICS} are in use": METRICS * prices.metric_month,
+        f"SnapStart, snapshots of {FUNCTIONS} live versions, only with `SnapStart`": (
+            FUNCTIONS * STREAM_GB * prices.snapshot_gb_second * HOURS_A_MONTH * SECONDS_AN_HOUR
+        ),
         f"Managed Instances, the least ({LEAST_INSTANCES}), only with `StreamOnInstances`": (
             LEAST_INSTANCES * instance_month(prices)
         ),
@@ -163,4 +177,5 @@ def answers_table(prices: Prices = PRICES) -> str:
 
 if __name__ == "__main__":
     print(rest_table(), answers_table(), sep="\n\n")
-    print(f"\nInstances pay from {break_even():.0f} answers running on average, day and night.")
+    print(f"\nA thousand restores of a function cost {restores():.2f} USD.")
+    print(f"Instances pay from {break_even():.0f} answers running on average, day and night.")

@@ -483,3 +483,24 @@ def test_short_forms_become_long_ones():
         "b": {"Fn::Sub": ["${Q}", {"Q": {"Ref": "R"}}]},
         "c": {"Condition": "D"},
     }
+
+
+class TestSnapStart:
+    RESTORED = ("CreateChatFunction", "CancelStreamFunction", "StreamChatFunction")
+
+    def test_it_is_off_unless_asked_for(self):
+        rendered = Rendered(**KEY)
+        assert not [name for name in functions(rendered) if rendered.of(name).get("SnapStart")]
+
+    def test_it_is_on_for_all_functions_that_a_person_waits_for(self):
+        rendered = Rendered(**KEY, SnapStart="true")
+        assert rendered.broken_rules == []
+        found = {name for name in functions(rendered) if rendered.of(name).get("SnapStart")}
+        assert found == set(self.RESTORED)
+        assert {rendered.of(name)["SnapStart"]["ApplyOn"] for name in self.RESTORED} == {"PublishedVersions"}
+
+    def test_it_is_off_where_lambda_has_none(self):
+        rendered = Rendered(**KEY, SnapStart="true", StreamOnInstances="true")
+        assert "SnapStart" not in rendered.of("StreamChatInstancesFunction")
+        (complaint,) = Rendered(**KEY, SnapStart="true", StreamProvisionedConcurrency="1").broken_rules
+        assert "StreamProvisionedConcurrency" in complaint
