@@ -20,9 +20,10 @@ from statistics import median
 from bench import built, measures, node_client, report, traffic
 from bench.figures import PEERS, Samples
 from bench.measures import AI, quantile
-from bench.peer import BUILD, ROOT, Code, Peer, Running, hello, naive, node, ours, passthrough
+from bench.peer import BUILD, ROOT, Code, Peer, Running, hello, naive, node, ours, passthrough, restored
 from bench.stores import Stores, open_stores
 
+OURS = ("ours", "ours-servers")
 PARTS = ("first", "cpu", "many", "cancel", "cold", "traffic")
 FIRST_TIMES, PACED_TIMES, CANCEL_TIMES, SILENT_TIMES = 60, 3, 15, 6
 
@@ -100,6 +101,10 @@ async def cold_starts(peers: list[Peer], ai: AI, samples: Samples, times: int) -
         jobs.append((figure, greeting, await asyncio.to_thread(built.hello, has_bytecode)))
         code = await asyncio.to_thread(built.ours, has_bytecode)
         jobs += [(figure, plain[name], code) for name in ("raw", "httpx", "ours", "ours-servers") if name in plain]
+        if has_bytecode:
+            for name in OURS:
+                if name in plain and (stores := plain[name].stores) is not None:
+                    jobs.append(("restored", Peer(name, restored(stores)), code))
     if "node" in plain:
         jobs.append(("cold_pyc", plain["node"], Code()))
     for _ in range(times):

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from bench.peer import BUILD, ROOT, Code
-from deploy.build import compile_sources, install_lambda_stream
+from deploy.build import LAMBDA_STREAM, compile_sources, install_lambda_stream
 from deploy.packages import PLATFORMS, Target, installed, without_caches
 
 _HELLO = ("fastapi", "mangum")
@@ -30,6 +30,8 @@ def ours(has_bytecode: bool) -> Code:
     shutil.copytree(packages, folder / "python")
     shutil.copytree(source / "chat", folder / "python" / "chat", ignore=without_caches)
     install_lambda_stream(ROOT, folder / "python")
+    testing = ROOT / LAMBDA_STREAM / "src" / "lambda_stream" / "testing"  # plays snapshots
+    shutil.copytree(testing, folder / "python" / "lambda_stream" / "testing", ignore=without_caches)
     shutil.copytree(ROOT / "functions", folder / "functions", ignore=without_caches)
     return _code(folder, has_bytecode)
 

@@ -14,6 +14,7 @@ import statistics
 import subprocess
 
 from bench import built
+from bench.peer import Code
 
 ROUNDS = 7
 FIRST = "asyncio"
@@ -35,7 +36,7 @@ PACKAGES = (
 ELSEWHERE = ("fastapi", "awslambdaric.bootstrap")
 
 
-def price(code: built.Code, module: str) -> float:
+def price(code: Code, module: str) -> float:
     """Return CPU milliseconds of an interpreter that imports it."""
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(code.path)}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

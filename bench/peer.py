@@ -16,9 +16,9 @@ from typing import Any
 from bench.ai_server import Plan
 from bench.asking import Ask, invoke
 from bench.http_client import HttpClient
-from bench.process import Child
+from bench.process import Child, Process
 from bench.stores import Stores
-from lambda_stream.testing import RuntimeApi, function_url_event
+from lambda_stream.testing import FunctionProcess, RuntimeApi, Snapshot, function_url_event
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "bench" / "peers"
@@ -45,7 +45,7 @@ class Code:
 class Running:
     """A started peer."""
 
-    def __init__(self, child: Child, ask: Callable[[Plan], Awaitable[tuple[Ask, Cancel]]]) -> None:
+    def __init__(self, child: Process, ask: Callable[[Plan], Awaitable[tuple[Ask, Cancel]]]) -> None:
         self.child = child
         self.ask = ask
 
@@ -189,21 +189,47 @@ def naive(stores: Stores) -> Start:
     return start
 
 
+def _settings(stores: Stores, ai: str, code: Code) -> dict[str, str]:
+    extra = {
+        "REDIS_URL": stores.redis_url,
+        "MYSQL_URL": stores.mysql_url,
+        "OPENAI_BASE_URL": f"http://{ai}/v1",
+        "OPENAI_API_KEY": "bench",
+        "OPENAI_MODEL": "bench",
+    }
+    return environ(ai, code, extra)
+
+
+def restored(stores: Stores) -> Start:
+    """Return how a copy of stream_chat is restored from a snapshot, which is taken first and played by fork."""
+
+    async def start(stack: AsyncExitStack, ai: str, _: int, code: Code) -> Running:
+        function = FunctionProcess(
+            "app.app",
+            code.functions / "stream_chat",
+            _settings(stores, ai, code),
+            [*code.python, "-m", "lambda_stream"],
+        )
+        (BUILD / "logs").mkdir(parents=True, exist_ok=True)
+        snapshot = await stack.enter_async_context(Snapshot.of(function, BUILD / "logs" / "restored.log"))
+        copy = await stack.enter_async_context(snapshot.restored())
+
+        async def ask(plan: Plan) -> tuple[Ask, Cancel]:
+            chat = await stores.new_chat()
+            headers = {"x-user-id": chat.user_id, "x-session-id": plan.tag}
+            body = json.dumps({"content": _content(plan)})
+            return invoke(copy.api, url_event(f"/api/chat/{chat.id}/stream", body, headers)), _never
+
+        return Running(Process(copy.pid), ask)
+
+    return start
+
+
 def ours(stores: Stores) -> Start:
     """Return how our functions are started: stream_chat, and cancel_stream when it is first asked."""
 
     async def start(stack: AsyncExitStack, ai: str, concurrency: int, code: Code) -> Running:
-        settings = environ(
-            ai,
-            code,
-            {
-                "REDIS_URL": stores.redis_url,
-                "MYSQL_URL": stores.mysql_url,
-                "OPENAI_BASE_URL": f"http://{ai}/v1",
-                "OPENAI_API_KEY": "bench",
-                "OPENAI_MODEL": "bench",
-            },
-        )
+        settings = _settings(stores, ai, code)
         folder = code.functions / "stream_chat"
         extra = {
             "_HANDLER": "app.app",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -10,18 +11,11 @@ from pathlib import Path
 _RESIDENT = "VmRSS:"
 
 
-class Child:
-    """A child process with a log; ended by `stop`."""
+class Process:
+    """A process that somebody else started and ends."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], folder: Path, log: Path) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self.began_ns = time.monotonic_ns()
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                list(command), env=dict(environ), cwd=folder, stdout=output, stderr=output, stdin=subprocess.DEVNULL
-            )
-        self.pid = self._process.pid
-        self._log = log
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
 
     def cpu_ns(self) -> int:
         """CPU time of all threads, user and system, so far.
@@ -53,6 +47,24 @@ class Child:
                 parts = line.split()
                 found += int(parts[2].rpartition(":")[2], 16) == port and parts[3] == "01" and parts[9] in sockets
         return found
+
+    def check(self) -> None:
+        """Raise if it has ended by itself."""
+        os.kill(self.pid, 0)
+
+
+class Child(Process):
+    """A child process with a log; ended by `stop`."""
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], folder: Path, log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.began_ns = time.monotonic_ns()
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                list(command), env=dict(environ), cwd=folder, stdout=output, stderr=output, stdin=subprocess.DEVNULL
+            )
+        super().__init__(self._process.pid)
+        self._log = log
 
     def check(self) -> None:
         """Raise if it has ended by itself, with the end of its log."""
