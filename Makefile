@@ -6,7 +6,7 @@ export PYTHONPATH := layers/common:packages/lambda-stream/src
 # Half of the tests' time is waiting, so more workers than cores help.
 WORKERS ?= 4
 
-.PHONY: run help test unit lint lock openapi clean
+.PHONY: run help test unit lint lock openapi clean aws
 
 run: $(VENV)/.run  ## everything on http://localhost:8000
 	@exec $(BIN)/python -m local $(ARGS)
@@ -30,12 +30,15 @@ openapi: $(VENV)/.dev  ## docs/openapi.json, from the code
 	$(BIN)/python -m openapi
 
 lock: $(VENV)/.dev  ## pin the dependencies anew, with hashes
-	for file in layers/common/requirements migrations/requirements local/requirements deploy/requirements deploy/lint-requirements deploy/emulator-requirements requirements-dev packages/lambda-stream/tests/frameworks; do \
+	for file in layers/common/requirements migrations/requirements local/requirements local/aws-requirements deploy/requirements deploy/lint-requirements deploy/emulator-requirements requirements-dev packages/lambda-stream/tests/frameworks; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	    --no-emit-find-links --no-emit-index-url $$file.in -o $$file.txt; done
 
 clean:  ## remove all that these commands made, the chats of `make run` among it
 	rm -rf $(VENV) .build .local .aws-sam
+
+aws: $(VENV)/.run local/aws-requirements.txt  ## boto3, for make run with Amazon Bedrock or settings that AWS keeps
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r local/aws-requirements.txt
 
 $(VENV)/.run: local/requirements.txt
 	@echo "Installing (once) ..."

@@ -18,14 +18,16 @@ from multiprocessing.connection import Connection
 
 import httpx
 
-from chat.adapters.llm.client import OpenAI, open_client
+from chat.adapters.llm.client import OpenAI
 from chat.adapters.llm.transport import LeanTransport
+from chat.ai_settings import ModelSettings, ProviderSettings
 from chat.domain.model import ChatMessage
 from tests.kit.ai_server import DONE, AIServer, Call, finish, text
 from tests.kit.asking import SETTINGS
 
 FLAT, PACED, RATE = 20_000, 300, 200
 ROUNDS = 7
+MODELS = ("flat", "paced", "first")
 TURNS = [ChatMessage("user", "Hello")]
 
 
@@ -103,14 +105,15 @@ def whole(make: Callable[[], httpx.AsyncBaseTransport]) -> Callable[[str], objec
 
     @asynccontextmanager
     async def opened(url: str) -> AsyncIterator[Ask]:
-        settings = replace(SETTINGS, base_url=url)
-        async with open_client(settings, make()) as client:
+        models = tuple(ModelSettings(name, ProviderSettings(url), name) for name in MODELS)
+        ai = OpenAI(replace(SETTINGS, catalog=models), transport=make())
 
-            async def ask(model: str) -> AsyncIterator[int]:
-                async for pieces in OpenAI(settings, client).answer(TURNS, 100, model):
-                    yield len(pieces)
+        async def ask(model: str) -> AsyncIterator[int]:
+            async for pieces in ai.answer(TURNS, 100, model):
+                yield len(pieces)
 
-            yield ask
+        yield ask
+        await ai.close()
 
     return opened
 

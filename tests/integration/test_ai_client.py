@@ -9,18 +9,20 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from chat.adapters.llm.retries import MAX_PAUSE_SECONDS
+from chat.ai_settings import ModelSettings, ProviderSettings
 from chat.application.ports import Finish, ReasoningDelta, SourcesAdded, TextDelta
-from chat.domain.errors import FailureCode
+from chat.domain.errors import AnswerFailed, FailureCode
 from chat.domain.model import Source, Usage
-from chat.settings import Secret
+from chat.environment import Secret
 from tests.kit import ai_server
 from tests.kit.ai_server import DONE, AIServer, Call, Gate, Script, body, chunk, event, finish, say, status, text
-from tests.kit.asking import KEY, TRANSPORTS, TURNS, asking, joined
+from tests.kit.asking import KEY, MODEL, SETTINGS, TRANSPORTS, TURNS, asking, asking_all, joined
 
 HELLO = "Hello world"
 
@@ -459,6 +461,161 @@ async def test_a_server_that_wants_neither_is_asked_three_times_in_all(
     names = [{"stream_options", "max_tokens", "max_completion_tokens"} & call.json.keys() for call in server.calls]
     usual = {"stream_options", "max_tokens"}
     assert names == [usual, {"max_tokens"}, {"max_completion_tokens"}, usual], "what did not help is not kept"
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "Unsupported parameter: 'max_completion_tokens' is not supported with this model. Use 'max_tokens' instead.",
+        "max_completion_tokens: Extra inputs are not permitted",
+        "Extra inputs are not permitted",
+        "Unsupported parameter",
+    ],
+)
+@pytest.mark.parametrize("code", [400, 422])
+async def test_what_a_model_was_found_to_take_is_forgotten_when_it_is_refused(
+    server: AIServer, transport: httpx.AsyncBaseTransport, complaint: str, code: int
+):
+    refused = {"wanted": "max_completion_tokens", "other": "max_tokens"}
+
+    async def script(call: Call) -> None:
+        if refused["other"] in call.json:
+            return await status(code, {"detail": complaint.replace("max_completion_tokens", refused["other"])})(call)
+        return await say("Hello", " world")(call)
+
+    server.default = script
+    async with asking(server.url, transport, max_retries=0) as asked:
+        assert await asked.text() == HELLO
+        refused["other"] = "max_completion_tokens"  # another version of the server, or of the model
+        assert await asked.text() == HELLO
+        refused["other"] = "max_tokens"
+        assert await asked.text() == HELLO
+    assert len(server.calls) <= 3 * 4, "nothing is tried in a circle"
+
+
+async def test_a_refusal_that_nothing_mends_ends_and_the_next_answer_begins_afresh(
+    server: AIServer, transport: httpx.AsyncBaseTransport
+):
+    learnt = status(400, {"error": {"message": "use max_completion_tokens in place of max_tokens"}})
+    server.script(learnt, say("Hello", " world"), *[status(400, {"error": "Unsupported parameter"})] * 4)
+    async with asking(server.url, transport) as asked:
+        assert await asked.text() == HELLO
+        assert await asked.collect() == ([], FailureCode.AI_REJECTED)
+        assert await asked.text() == HELLO
+    assert len({call.body for call in server.calls[2:6]}) == 4
+    assert "max_tokens" in server.calls[6].json
+
+
+async def test_each_model_has_what_was_found_for_it_alone(server: AIServer, transport: httpx.AsyncBaseTransport):
+    """One that wants `max_completion_tokens` changes nothing for one that refuses it, at the same address."""
+
+    async def script(call: Call) -> None:
+        wanted, other = ("max_completion_tokens", "max_tokens")[:: 1 if call.json["model"] == "new" else -1]
+        if other in call.json:
+            return await status(400, {"error": {"message": f"Unsupported parameter: {other}"}})(call)
+        assert wanted in call.json
+        return await say("Hello", " world")(call)
+
+    server.default = script
+    provider = replace(MODEL.provider, base_url=server.url)
+    models = tuple(ModelSettings(name, provider, name) for name in ("new", "old"))
+    async with asking_all(replace(SETTINGS, catalog=models), transport) as asked:
+        for name in ("new", "old", "new", "old"):
+            assert await asked.text(name) == HELLO
+    assert [call.json["model"] for call in server.calls] == ["new", "new", "old", "new", "old"]
+
+
+async def test_the_operators_body_is_laid_into_each_request_and_its_limit_of_tokens_is_the_only_one(
+    server: AIServer, transport: httpx.AsyncBaseTransport
+):
+    body = {"temperature": 0.5, "max_completion_tokens": 9}
+    async with asking(server.url, transport, name="other", body=body) as asked:
+        assert await asked.text() == HELLO
+    sent = server.calls[0].json
+    assert (sent["model"], sent["temperature"], sent["max_completion_tokens"]) == ("other", 0.5, 9)
+    assert "max_tokens" not in sent
+
+
+async def test_a_member_of_the_operators_that_is_refused_is_no_reason_to_try_others(
+    server: AIServer, transport: httpx.AsyncBaseTransport
+):
+    server.default = status(400, {"error": {"message": "Unsupported parameter: 'temperature'", "param": "temperature"}})
+    async with asking(server.url, transport, body={"temperature": 2}) as asked:
+        assert await asked.collect() == ([], FailureCode.AI_REJECTED)
+    assert len(server.calls) == 1
+
+
+async def test_headers_of_the_operator_are_sent(server: AIServer, transport: httpx.AsyncBaseTransport):
+    async with asking(server.url, transport, api_key=None, headers=(("api-key", Secret("azure")),)) as asked:
+        assert await asked.text() == HELLO
+    assert server.calls[0].headers["api-key"] == "azure"
+    assert "authorization" not in server.calls[0].headers
+
+
+async def test_two_providers_share_nothing():
+    """Neither connections, nor keys, nor what was learnt or renewed; not even at one address."""
+
+    async def renew() -> Secret:
+        return Secret("renewed")
+
+    async with AIServer() as server:
+
+        async def script(call: Call) -> None:
+            if call.headers["authorization"] == "Bearer key-a":
+                return await status(401)(call)
+            return await say("Hello", " world")(call)
+
+        server.default = script
+        models = tuple(
+            ModelSettings(name, ProviderSettings(server.url, Secret(f"key-{name}"), key_setting=f"KEY_{name}"), name)
+            for name in ("a", "b")
+        )
+        async with asking_all(replace(SETTINGS, catalog=models), None, renew) as asked:
+            assert [await asked.text("a"), await asked.text("b"), await asked.text("a")] == [HELLO] * 3
+            assert asked.renewed == ["KEY_a"]
+        keys = [call.headers["authorization"].removeprefix("Bearer ") for call in server.calls]
+        assert keys == ["key-a", "renewed", "key-b", "renewed"]
+        of_b = server.calls[2].connection
+        assert of_b not in {call.connection for call in server.calls if call is not server.calls[2]}
+
+
+async def test_a_refused_key_is_named_once_for_the_operator(
+    server: AIServer, transport: httpx.AsyncBaseTransport, caplog: pytest.LogCaptureFixture
+):
+    server.default = status(401)
+    async with asking(server.url, transport, key_setting="CHAT_MODELS[1].apiKey") as asked:
+        for _ in range(2):
+            assert await asked.collect() == ([], FailureCode.AI_REJECTED)
+    notices = [record for record in caplog.records if getattr(record, "notice", False)]
+    assert [notice.message for notice in notices] == ["the AI refused the key (401): check CHAT_MODELS[1].apiKey"]
+
+
+async def test_an_error_of_the_service_is_not_called_unreachable(server: AIServer, transport: httpx.AsyncBaseTransport):
+    server.default = status(503)
+    async with asking(server.url, transport, max_retries=0) as asked:
+        with pytest.raises(AnswerFailed) as caught:
+            await anext(asked.ai.answer(TURNS, 100, "some-model"))
+    assert (caught.value.code, caught.value.message) == (
+        FailureCode.AI_UNAVAILABLE,
+        "The AI service answered with an error (503).",
+    )
+
+
+@pytest.mark.parametrize("url", ["http://ai.example/v1", "https://ai.example/v1"])
+async def test_a_proxy_that_cannot_be_reached_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, url: str
+):
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    variable = url.partition(":")[0].upper() + "_PROXY"
+    monkeypatch.setenv(variable, f"http://user:SECRET@127.0.0.1:{port}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with asking(url, max_retries=0) as asked:
+        with pytest.raises(AnswerFailed) as caught:
+            await anext(asked.ai.answer(TURNS, 100, "some-model"))
+    assert caught.value.message == "The AI service cannot be reached through the proxy in between."
+    assert variable in caplog.text
+    assert "SECRET" not in caplog.text + caught.value.detail
 
 
 async def test_a_refused_key_is_fetched_anew_once(server: AIServer, transport: httpx.AsyncBaseTransport):

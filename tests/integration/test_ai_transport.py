@@ -9,13 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from chat.adapters.llm.client import choose_transport, open_client
+from chat.adapters.llm.provider import Provider, choose_transport
 from chat.adapters.llm.transport import IDLE_SECONDS, LeanTransport
 from chat.application.ports import TextDelta
 from chat.domain.errors import AnswerFailed, FailureCode
 from tests.kit import ai_server
 from tests.kit.ai_server import AIServer, Gate, body, event, exactly, say, text
-from tests.kit.asking import SETTINGS, TRANSPORTS, TURNS, asking
+from tests.kit.asking import MODEL, TRANSPORTS, TURNS, asking
 from tests.kit.certificates import Authority
 from tests.kit.waiting import until
 
@@ -384,10 +384,11 @@ async def test_a_proxy_is_used_where_one_is_asked_for(server: AIServer, monkeypa
 async def test_hosts_that_need_no_proxy_get_the_lean_transport(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    assert isinstance(choose_transport(SETTINGS), LeanTransport)
+    assert isinstance(choose_transport(MODEL.provider), LeanTransport)
 
 
 async def test_redirects_are_not_followed_and_no_time_is_limited_but_connecting():
-    async with open_client(SETTINGS) as client:
-        assert not client.follow_redirects
-        assert client.timeout == httpx.Timeout(None, connect=5)
+    provider = Provider(MODEL.provider, first_token_timeout_seconds=30)
+    assert not provider.client.follow_redirects
+    assert provider.client.timeout == httpx.Timeout(None, connect=5)
+    await provider.close()

@@ -304,7 +304,7 @@ async def test_with_redis_away_everything_passes_and_that_is_noted():
 class Spender(ScriptedAI):
     """Uses all that it is given: the whole prompt, as it is estimated, and the longest answer."""
 
-    async def answer(self, turns, max_tokens):
+    async def answer(self, turns, max_tokens, model):
         yield [TextDelta("x"), Usage(estimate_input(turns), max_tokens), Finish("stop")]
 
 

@@ -158,3 +158,11 @@ def test_the_three_forms_are_taken_apart():
     assert parse_reference("secretsmanager:a/b#c") == ("secretsmanager", "a/b", "c")
     assert parse_reference("secretsmanager:arn:aws:x:y#c") == ("secretsmanager", "arn:aws:x:y", "c")
     assert parse_reference("ssm:/a#b") == ("ssm", "/a#b", None)
+
+
+def test_without_boto3_what_to_install_is_named(monkeypatch):
+    monkeypatch.delitem(sys.modules, "chat.adapters.aws.parameters", raising=False)
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "botocore.config", None)
+    with pytest.raises(SettingsError, match=r"MYSQL_URL \(ssm:x\) needs boto3.*make aws"):
+        Secrets({"MYSQL_URL": "ssm:x"}).environ()

@@ -88,7 +88,8 @@ def test_a_function_that_asks_no_ai_needs_no_key():
 def test_another_ai_needs_no_key():
     ai = Settings.read({**GOOD, "OPENAI_API_KEY": "", "OPENAI_BASE_URL": "http://localhost:1/v1/"}, with_ai=True).ai
     assert ai is not None
-    assert (ai.api_key, ai.base_url) == (None, "http://localhost:1/v1")
+    [model] = ai.catalog
+    assert (model.provider.api_key, model.provider.base_url) == (None, "http://localhost:1/v1")
 
 
 JWT = {**GOOD, "CHAT_AUTH": "jwt", "CHAT_JWT_ISSUER": "https://issuer", "CHAT_JWT_AUDIENCE": "chat"}

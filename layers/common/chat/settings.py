@@ -3,61 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
-from urllib.parse import urlsplit
+
+from chat.ai_settings import AISettings, ModelChoice, read_ai, read_choices
+from chat.environment import Environment, Secret, SettingsError, is_reference
+
+__all__ = [
+    "AISettings",
+    "AuthSettings",
+    "LimitSettings",
+    "ModelChoice",
+    "Secret",
+    "Settings",
+    "SettingsError",
+    "TelemetrySettings",
+    "is_reference",
+]
 
 MAX_PENDING_CANCELS = 32
 """Of one user; more than anyone needs who sends messages and cancels them before they arrive."""
-
-T = TypeVar("T")
-
-MAX_MODEL_CHARS = 200
-"""What the column takes."""
-
-
-class SettingsError(ValueError):
-    """A setting is missing or wrong; the message names the variable, never its value when that is a secret."""
-
-
-class Secret:
-    """A setting that must not be shown: masked wherever it is printed."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the value itself."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-
-@dataclass(frozen=True, slots=True)
-class AISettings:
-    """Which AI is asked, how much of it, and how long it may be silent."""
-
-    api_key: Secret | None
-    base_url: str
-    models: tuple[str, ...]
-    """What clients may choose from; the first is the default."""
-    context_tokens: int
-    max_output_tokens: int
-    first_token_timeout_seconds: float
-    stall_timeout_seconds: float
-    max_retries: int
-    think_tags: bool = True
-    """What stands in `<think>` at the beginning of an answer is reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +82,8 @@ class Settings:
     telemetry: TelemetrySettings
     allowed_origins: tuple[str, ...] = ()
     """Other origins whose pages may call: exact, with `:*` for any port, or `*` alone."""
+    models: tuple[ModelChoice, ...] = ()
+    """What clients may choose from; the first is the default."""
     ai: AISettings | None = field(default=None)
 
     @classmethod
@@ -126,7 +93,7 @@ class Settings:
         Raises:
             SettingsError: the first variable that is missing or wrong.
         """
-        env = _Environment(environ)
+        env = Environment(environ)
         return cls(
             redis_url=env.secret_url("REDIS_URL", ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")),
             mysql_url=env.secret_url("MYSQL_URL", ("mysql", "mysql+pymysql", "sqlite")),
@@ -147,85 +114,12 @@ class Settings:
             max_concurrency=env.whole("AWS_LAMBDA_MAX_CONCURRENCY", 1, least=1),
             telemetry=_read_telemetry(env),
             allowed_origins=_read_origins(env),
-            ai=_read_ai(env) if with_ai else None,
+            models=read_choices(env),
+            ai=read_ai(env) if with_ai else None,
         )
 
 
-class _Environment:
-    """Typed access to an environment; an empty value counts as missing."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-
-    def text(self, name: str) -> str | None:
-        return self._environ.get(name, "").strip() or None
-
-    def required(self, name: str) -> str:
-        value = self.text(name)
-        if value is None:
-            raise SettingsError(f"{name} is not set")
-        return value
-
-    def secret(self, name: str) -> Secret | None:
-        value = self.text(name)
-        return None if value is None else Secret(value)
-
-    def secret_url(self, name: str, schemes: tuple[str, ...]) -> Secret:
-        value = self.required(name)
-        if not is_reference(value):
-            _check_url(name, value, schemes)
-        return Secret(value)
-
-    def url(self, name: str, default: str | None = None) -> str | None:
-        value = self.text(name) or default
-        if value is not None:
-            _check_url(name, value, ("http", "https"))
-        return value
-
-    def whole(self, name: str, default: int, least: int = 0) -> int:
-        return self._number(name, int, default, least, "a whole number")
-
-    def seconds(self, name: str, default: float) -> float:
-        return self._number(name, float, default, 0.001, "a number of seconds")
-
-    def switch(self, name: str, default: bool) -> bool:
-        value = self.text(name)
-        if value is None:
-            return default
-        if value.lower() not in ("on", "off", "true", "false", "1", "0"):
-            raise SettingsError(f"{name} must be on or off")
-        return value.lower() in ("on", "true", "1")
-
-    def _number(self, name: str, kind: Callable[[str], T], default: T, least: float, what: str) -> T:
-        value = self.text(name)
-        if value is None:
-            return default
-        try:
-            number = kind(value)
-        except ValueError:
-            raise SettingsError(f"{name} is not {what}") from None
-        if not least <= number < 1e12:  # type: ignore[operator]  # T is int or float; also refuses nan and inf
-            raise SettingsError(f"{name} must be at least {least:g}")
-        return number
-
-
-def is_reference(value: str) -> bool:
-    """Tell whether a setting says where its value is kept instead of being the value."""
-    return value.startswith(("secretsmanager:", "ssm:"))
-
-
-def _check_url(name: str, value: str, schemes: tuple[str, ...]) -> None:
-    try:
-        parts = urlsplit(value)
-        has_place = bool(parts.path.strip("/") if parts.scheme in ("sqlite", "unix") else parts.hostname)
-        _ = parts.port if not parts.scheme.endswith("+sentinel") else None  # several hosts, each with a port
-    except ValueError:
-        raise SettingsError(f"{name} is not a URL") from None
-    if parts.scheme not in schemes or not has_place:
-        raise SettingsError(f"{name} must be a URL that starts with {' or '.join(s + '://' for s in schemes)}")
-
-
-def _read_auth(env: _Environment) -> AuthSettings:
+def _read_auth(env: Environment) -> AuthSettings:
     mode = env.text("CHAT_AUTH") or "header"
     if mode == "header":
         return AuthSettings(mode)
@@ -251,7 +145,7 @@ def _read_auth(env: _Environment) -> AuthSettings:
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]*[A-Za-z0-9\]](:\*)?")
 
 
-def _read_origins(env: _Environment) -> tuple[str, ...]:
+def _read_origins(env: Environment) -> tuple[str, ...]:
     origins = tuple(name for part in (env.text("CHAT_ALLOWED_ORIGINS") or "").split(",") if (name := part.strip()))
     for origin in origins:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
@@ -266,7 +160,7 @@ _LAMBDA_LEVELS = {"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}
 """Lambda's words for levels that Python calls otherwise."""
 
 
-def _read_telemetry(env: _Environment) -> TelemetrySettings:
+def _read_telemetry(env: Environment) -> TelemetrySettings:
     # The platform drops what is below its own level; on Lambda with JSON logs that is INFO unless somebody changed it.
     found = [level for name in ("AWS_LAMBDA_LOG_LEVEL", "POWERTOOLS_LOG_LEVEL") if (level := _read_level(env, name))]
     level = max(found, key=_LEVELS.index, default="INFO")
@@ -278,7 +172,7 @@ def _read_telemetry(env: _Environment) -> TelemetrySettings:
     )
 
 
-def _read_level(env: _Environment, name: str) -> str | None:
+def _read_level(env: Environment, name: str) -> str | None:
     word = env.text(name)
     if word is None:
         return None
@@ -286,33 +180,3 @@ def _read_level(env: _Environment, name: str) -> str | None:
     if level not in _LEVELS:
         raise SettingsError(f"{name} must be DEBUG, INFO, WARN, ERROR or CRITICAL")
     return level
-
-
-def _read_models(env: _Environment) -> tuple[str, ...]:
-    names = [name for part in (env.text("CHAT_MODELS") or "").split(",") if (name := part.strip())]
-    if not names:
-        return (env.text("OPENAI_MODEL") or "gpt-4o-mini",)
-    for name in names:
-        if len(name) > MAX_MODEL_CHARS:
-            raise SettingsError(f"CHAT_MODELS: a name has more than {MAX_MODEL_CHARS} characters")
-        if names.count(name) > 1:
-            raise SettingsError(f"CHAT_MODELS names {name!r} more than once")
-    return tuple(names)
-
-
-def _read_ai(env: _Environment) -> AISettings:
-    base_url = env.url("OPENAI_BASE_URL", "https://api.openai.com/v1") or ""
-    api_key = env.secret("OPENAI_API_KEY")
-    if api_key is None and env.text("OPENAI_BASE_URL") is None:
-        raise SettingsError("OPENAI_API_KEY is not set")
-    return AISettings(
-        api_key=api_key,
-        base_url=base_url.rstrip("/"),
-        models=_read_models(env),
-        context_tokens=env.whole("CHAT_CONTEXT_TOKENS", 16_000, least=1),
-        max_output_tokens=env.whole("CHAT_MAX_OUTPUT_TOKENS", 4096, least=1),
-        first_token_timeout_seconds=env.seconds("CHAT_AI_FIRST_TOKEN_TIMEOUT_SECONDS", 300),
-        stall_timeout_seconds=env.seconds("CHAT_AI_STALL_TIMEOUT_SECONDS", 120),
-        max_retries=env.whole("CHAT_AI_MAX_RETRIES", 2),
-        think_tags=env.switch("CHAT_AI_THINK_TAGS", True),
-    )

@@ -75,7 +75,7 @@ def configure(environ: Mapping[str, str], with_ai: bool = False) -> tuple[Settin
         SettingsError: one is missing or wrong, or what it points to cannot be read.
     """
     secrets = Secrets(environ)
-    return Settings.read(secrets.environ(), with_ai), secrets
+    return Settings.read(secrets.environ(with_ai), with_ai), secrets
 
 
 def function(
@@ -157,25 +157,24 @@ def cancel_answer(resources: Resources) -> CancelAnswer:
 
 def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette:
     """Return the application of stream_chat."""
-    from chat.adapters.llm.client import OpenAI, choose_transport, open_client
+    from chat.adapters.llm.client import OpenAI
 
     if settings.ai is None:
         raise SettingsError("stream_chat needs the settings of the AI")
     ai = settings.ai
     resources = open_resources(settings, secrets)
     chats, coordination, telemetry = resources.chats, resources.coordination, resources.telemetry
-    transport = choose_transport(ai)
-    client = open_client(ai, transport)
-    renew = renewal(secrets, "OPENAI_API_KEY")
 
-    async def renew_key() -> Secret | None:
+    async def renew_key(setting: str) -> Secret | None:
+        renew = renewal(secrets, setting)
         key = await asyncio.to_thread(renew) if renew is not None else None
         return Secret(key) if key else None
 
+    models = OpenAI(ai, renew_key)
     deps = AnswerDeps(
         chats,
         leases=coordination,
-        ai=OpenAI(ai, client, renew_key),
+        ai=models,
         telemetry=telemetry,
         budget=Budget(ai.context_tokens, ai.max_output_tokens, settings.deadline_margin_seconds),
         now=now,
@@ -185,12 +184,11 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        if transport is not None:
-            await transport.warm(ai.base_url, timeout_seconds=WARM_SECONDS)  # TLS is paid at init, not by a user
+        await models.warm(WARM_SECONDS)  # paid at init, not by a user
         try:
             yield
         finally:
-            await client.aclose()
+            await models.close()
             await resources.close()
 
     names = NamedChats(chats, CreateChat(chats, resources.rate_limiter, telemetry, now))

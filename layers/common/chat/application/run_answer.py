@@ -114,7 +114,7 @@ class AnswerRun:
         except AnswerFailed as failure:
             logger.warning("the AI failed", extra={"code": failure.code, "detail": failure.detail})
             failure.__traceback__ = None  # its frames hold it and the conversation: a cycle for the garbage collector
-            return Outcome(Status.FAILED, None, failure.code)
+            return Outcome(Status.FAILED, None, failure.code, failure.message)
         except Exception:
             # The answer must end, and be stored, whatever went wrong; the fault is ours and is logged.
             logger.exception("an answer failed")

@@ -162,10 +162,9 @@ class Answer:
         events = []
         if outcome.error_code is not None:
             code = FailureCode(outcome.error_code)
-            message, retryable = FAILURES[code]
-            events.append(
-                self.events.add(EventName.FAILURE, to_json({"code": code, "message": message, "retryable": retryable}))
-            )
+            known = FAILURES[code]
+            failure = {"code": code, "message": outcome.message or known.message, "retryable": known.retryable}
+            events.append(self.events.add(EventName.FAILURE, to_json(failure)))
         done: dict[str, object] = {
             "status": outcome.status,
             "finishReason": outcome.finish_reason,

@@ -140,10 +140,12 @@ FAILURES: dict[FailureCode, Failure] = {
 class AnswerFailed(Exception):
     """Ends a running answer as `failed`, raised by the AI adapter.
 
-    `detail` is for the log only; like every message here it holds no text of a user or of the AI.
+    `detail` is for the log only; like every message here it holds no text of a user or of the AI. `message` is what the
+    client is told while it listens, where that can be more exact than the code's own sentence.
     """
 
-    def __init__(self, code: FailureCode, detail: str = "") -> None:
+    def __init__(self, code: FailureCode, detail: str = "", message: str | None = None) -> None:
         super().__init__(f"{code}: {detail}" if detail else str(code))
         self.code = code
         self.detail = detail
+        self.message = message

@@ -127,6 +127,8 @@ class Outcome:
     status: Status
     finish_reason: str | None = None
     error_code: str | None = None
+    message: str | None = field(default=None, compare=False)
+    """What the client is told of the failure in place of the code's own sentence; not stored."""
 
 
 @dataclass(frozen=True, slots=True)

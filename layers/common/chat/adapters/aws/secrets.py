@@ -11,13 +11,17 @@ appears in a log, a `repr` or the text of an error here.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from chat.settings import SettingsError, is_reference
+from chat.ai_settings import parse_models
+from chat.environment import SettingsError, is_reference
 
-REFERABLE = ("REDIS_URL", "MYSQL_URL", "OPENAI_API_KEY", "CHAT_JWT_SECRET", "CHAT_USER_HASH_KEY")
+REFERABLE = ("REDIS_URL", "MYSQL_URL", "OPENAI_API_KEY", "CHAT_AI_HEADERS", "CHAT_JWT_SECRET", "CHAT_USER_HASH_KEY")
+_MODEL_KEY = re.compile(r"CHAT_MODELS\[(\d+)\]\.apiKey")
+"""A member of CHAT_MODELS is a setting too."""
 MAX_AGE_SECONDS = 900
 """How long a value is used before it is read again, when somebody asks for it."""
 RENEW_SECONDS = 10.0
@@ -71,13 +75,17 @@ class Secrets:
     def __repr__(self) -> str:
         return "Secrets('***')"
 
-    def environ(self) -> Mapping[str, str]:
+    def environ(self, with_ai: bool = True) -> Mapping[str, str]:
         """Return the environment with every reference replaced by its value; without any, as it is.
+
+        The keys of CHAT_MODELS are read `with_ai` only: who asks no AI needs none of them.
 
         Raises:
             SettingsError: one cannot be read; the message names the setting and the place.
         """
         found = {name: self.read(name) for name in REFERABLE if is_reference(self._setting(name))}
+        if with_ai and (models := self._resolved_models()) is not None:
+            found["CHAT_MODELS"] = models
         return {**self._environ, **found} if found else self._environ
 
     def read(self, name: str) -> str:
@@ -105,7 +113,25 @@ class Secrets:
         """Tell whether a setting says where its value is kept."""
         return is_reference(self._setting(name))
 
+    def _resolved_models(self) -> str | None:
+        """Return CHAT_MODELS with its keys; None where none of them is a reference."""
+        models = self._models()
+        keys = {
+            number: name for number in range(len(models)) if self.is_referred(name := f"CHAT_MODELS[{number}].apiKey")
+        }
+        if not keys:
+            return None
+        return json.dumps([one | {"apiKey": self.read(keys[n])} if n in keys else one for n, one in enumerate(models)])
+
+    def _models(self) -> list[Any]:
+        return parse_models(self._environ.get("CHAT_MODELS", "").strip()) or []
+
     def _setting(self, name: str) -> str:
+        if found := _MODEL_KEY.fullmatch(name):
+            models, number = self._models(), int(found[1])
+            model = models[number] if number < len(models) else None
+            key = model.get("apiKey") if isinstance(model, dict) else None
+            return key.strip() if isinstance(key, str) else ""
         return self._environ.get(name, "").strip()
 
     def _value(self, name: str, fresh: bool) -> str:
@@ -113,15 +139,22 @@ class Secrets:
         if not is_reference(setting):
             return setting
         if self._store is None:
-            from chat.adapters.aws.parameters import Parameters
-
-            self._store = Parameters(MAX_AGE_SECONDS)
+            self._store = _open_store(name, setting)
         try:
             reference = parse_reference(setting)
             return _field_of(self._store.read(reference, fresh), reference.field)
         except (LookupError, ValueError) as error:
             # The reasons are ours, and `from None` because a cause could carry the text that was read.
             raise SettingsError(f"{name} ({setting}) cannot be read: {error.args[0]}") from None
+
+
+def _open_store(name: str, setting: str) -> Store:
+    try:
+        from chat.adapters.aws.parameters import Parameters
+    except ImportError:
+        reason = "needs boto3, which is not installed; for make run: make aws"
+        raise SettingsError(f"{name} ({setting}) {reason}") from None
+    return Parameters(MAX_AGE_SECONDS)
 
 
 def _field_of(text: str, field: str | None) -> str:

@@ -8,72 +8,72 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from chat.adapters.llm.authorization import RenewKey
 from chat.adapters.llm.content_encoding import aiter_decoded
-from chat.adapters.llm.endpoint import Endpoint, RenewKey, closing
+from chat.adapters.llm.endpoint import Endpoint, closing
 from chat.adapters.llm.idle_timeout import IdleTimeout
+from chat.adapters.llm.provider import open_providers
 from chat.adapters.llm.retries import Sleep
 from chat.adapters.llm.sse_decoder import SseDecoder
-from chat.adapters.llm.transport import LeanTransport
+from chat.ai_settings import AISettings
 from chat.application.ports import Dropped, Finish, StreamPart
 from chat.domain.errors import AnswerFailed, FailureCode
 from chat.domain.model import ChatMessage, Usage
-from chat.settings import AISettings
 
-CONNECT_SECONDS = 5.0
 USAGE_SECONDS = 3.0
 """How long the tokens used, or the end, are waited for once the model has said that it is finished."""
 DRAIN_SECONDS = 0.1
 """How long the end of the body is waited for after `[DONE]`, so that the connection can be used again."""
 
 
-def open_client(settings: AISettings, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
-    """Return the HTTP client that `OpenAI` needs; without a transport `choose_transport` chooses.
-
-    To be closed after the last answer has ended; that closes the transport and every connection.
-    """
-    return httpx.AsyncClient(
-        transport=transport or choose_transport(settings),
-        headers={"accept": "text/event-stream", "accept-encoding": "identity"},
-        timeout=httpx.Timeout(None, connect=min(CONNECT_SECONDS, settings.first_token_timeout_seconds)),
-        limits=httpx.Limits(max_keepalive_connections=0),  # httpx's own pool would not notice that it was frozen
-        follow_redirects=False,
-    )
-
-
-def choose_transport(settings: AISettings) -> LeanTransport | None:
-    """Return the lean transport; None, for httpx's own, where HTTPS_PROXY and its like ask for a proxy.
-
-    Proxies are what httpx and urllib take them to be: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, less `NO_PROXY`.
-    """
-    url = httpx.URL(settings.base_url)
-    proxies = getproxies()
-    if (url.scheme in proxies or "all" in proxies) and not proxy_bypass(url.host):
-        return None
-    return LeanTransport()
-
-
 class OpenAI:
-    """One service, one model. Closes nothing but the connections of its own answers."""
+    """All models, each at its provider. To be closed after the last answer has ended."""
 
     def __init__(
         self,
         settings: AISettings,
-        client: httpx.AsyncClient,
         renew_key: RenewKey | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """Use a client of `open_client`. `renew_key` is asked for a new key, once an answer, when one is refused."""
+        """Open nothing yet. `renew_key` is asked for a new key, once an answer, when one is refused.
+
+        With a `transport` all providers use that one, which is for tests and measurements.
+
+        Raises:
+            SettingsError: what signs requests is not installed.
+        """
         self._settings = settings
-        self._endpoint = Endpoint(settings, client, renew_key, sleep)
+        self._providers = open_providers(settings, renew_key, transport)
+        self._endpoints = {
+            model.id: Endpoint(
+                model,
+                self._providers[model.provider],
+                settings.first_token_timeout_seconds,
+                settings.max_retries,
+                sleep,
+            )
+            for model in settings.catalog
+        }
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The names of the models as they are asked for, the default first."""
+        """The ids of the models, the default first."""
         return self._settings.models
+
+    async def warm(self, timeout_seconds: float) -> None:
+        """Make ready what the first answer would wait for: a connection, and what signs requests. Never fails."""
+        first, *_ = self._providers.values()
+        preparing = [provider.prepare() for provider in self._providers.values()]
+        await asyncio.gather(first.warm(timeout_seconds), *preparing)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for provider in self._providers.values():
+            await provider.close()
 
     async def answer(
         self, turns: Sequence[ChatMessage], max_tokens: int, model: str
@@ -84,7 +84,7 @@ class OpenAI:
         try:
             async with (
                 IdleTimeout() as idle,
-                closing(await self._endpoint.ask(turns, max_tokens, model, idle)) as response,
+                closing(await self._endpoints[model].ask(turns, max_tokens, idle)) as response,
                 aclosing(aiter_decoded(response)) as chunks,
             ):
                 may_extend = False
