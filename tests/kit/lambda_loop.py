@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from lambda_stream._event_handler import EventHandler, Handler
 from lambda_stream._handler import Application
 from lambda_stream._invocation_handler import InvocationHandler
 from lambda_stream._log import configure
@@ -35,10 +36,13 @@ async def running(
     concurrency: int = 1,
     timeouts: Timeouts | None = None,
     state: Mapping[str, Any] | None = None,
+    events: Handler | None = None,
 ) -> AsyncIterator[Loop]:
     """Run the loop, and stop it at the end if the test did not."""
     client = Client("127.0.0.1", api.port, timeouts or Timeouts())
-    service = InvocationHandler(application, state or {}, client, Function(name="streamer", memory_limit_in_mb="512"))
+    function = Function(name="streamer", memory_limit_in_mb="512")
+    plain = EventHandler(events, client) if events else None
+    service = InvocationHandler(application, state or {}, client, function, plain)
     configure()
     stop = asyncio.Event()
     loop = Loop(stop, asyncio.create_task(WorkerPool(service, client, concurrency).run(stop)))

@@ -17,6 +17,7 @@ from enum import Enum, auto
 from lambda_stream import _prelude as prelude
 from lambda_stream._errors import InvalidResponse, ResponseClosed
 from lambda_stream._handler import Message
+from lambda_stream._one_piece import OnePiece
 from lambda_stream._response import ResponseStream
 from lambda_stream._runtime_api import error_document, error_trailers
 
@@ -34,6 +35,14 @@ class Problem:
     error_type: str
 
 
+TOO_LATE = Problem(
+    504, "deadline_exceeded", "Gateway timeout", "The function did not finish in time.", "Function.DeadlineExceeded"
+)
+STOPPING = Problem(
+    503, "shutting_down", "Service unavailable", "The function is being shut down.", "Runtime.ShuttingDown"
+)
+
+
 class CycleState(Enum):
     """Where a response is."""
 
@@ -48,7 +57,7 @@ class CycleState(Enum):
 class RequestResponseCycle:
     """One request and its response."""
 
-    def __init__(self, stream: ResponseStream, method: str, body: bytes, request_id: str) -> None:
+    def __init__(self, stream: ResponseStream | OnePiece, method: str, body: bytes, request_id: str) -> None:
         self._stream = stream
         self._method = method
         self._body: bytes | None = body

@@ -16,23 +16,32 @@ Application: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awa
 
 
 def load(handler: str, task_root: str) -> Application:
-    """Import the module from `task_root` (put first on the path) and return its attribute.
+    """Return the application that `_HANDLER` names; its module is imported from `task_root`, put first on the path.
+
+    Raises:
+        InitError: with the error types that Lambda's own Python runtime uses where it has one.
+    """
+    application: Application = load_named("_HANDLER", handler, task_root)
+    return application
+
+
+def load_named(setting: str, handler: str, task_root: str) -> Any:
+    """Return the callable that a setting names, in the same way.
 
     Raises:
         InitError: with the error types that Lambda's own Python runtime uses where it has one.
     """
     module_name, dot, attribute = handler.rpartition(".")
     if not dot or not module_name or not attribute:
-        raise InitError("Runtime.MalformedHandlerName", f"_HANDLER must be module.attribute, not {handler!r}")
+        raise InitError("Runtime.MalformedHandlerName", f"{setting} must be module.attribute, not {handler!r}")
     if task_root and task_root not in sys.path:
         sys.path.insert(0, task_root)
     application = getattr(_import(module_name.replace("/", ".")), attribute, None)
     if application is None:
         raise InitError("Runtime.HandlerNotFound", f"Module {module_name!r} has no {attribute!r}")
     if not callable(application):
-        raise InitError("Runtime.HandlerNotCallable", f"{handler!r} is no ASGI application: it cannot be called")
-    found: Application = application
-    return found
+        raise InitError("Runtime.HandlerNotCallable", f"{handler!r} cannot be called")
+    return application
 
 
 def _import(name: str) -> object:

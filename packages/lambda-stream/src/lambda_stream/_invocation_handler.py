@@ -7,35 +7,37 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from lambda_stream._cycle import Problem, RequestResponseCycle
+from lambda_stream._cycle import STOPPING, TOO_LATE, Problem, RequestResponseCycle
 from lambda_stream._errors import ApplicationExit, InvalidInvocation, ResponseClosed, type_of
-from lambda_stream._event import http_request
+from lambda_stream._event import Answer, HttpRequest, http_request, shape
+from lambda_stream._event_handler import EventHandler
 from lambda_stream._handler import Application
 from lambda_stream._invocation import Context, Invocation
 from lambda_stream._log import logger, of
+from lambda_stream._one_piece import OnePiece
 from lambda_stream._response import ResponseStream
 from lambda_stream._runtime_api import RuntimeApi
 from lambda_stream._settings import Function
 from lambda_stream._trace import trace_id
-
-_TOO_LATE = Problem(
-    504, "deadline_exceeded", "Gateway timeout", "The function did not finish in time.", "Function.DeadlineExceeded"
-)
-_STOPPING = Problem(
-    503, "shutting_down", "Service unavailable", "The function is being shut down.", "Runtime.ShuttingDown"
-)
 
 
 class InvocationHandler:
     """One application, serving any number of invocations, also at the same time."""
 
     def __init__(
-        self, application: Application, state: Mapping[str, Any], api: RuntimeApi, function: Function | None = None
+        self,
+        application: Application,
+        state: Mapping[str, Any],
+        api: RuntimeApi,
+        function: Function | None = None,
+        events: EventHandler | None = None,
     ) -> None:
+        """`events` answers what is no HTTP request; without it such an event is an error."""
         self._application = application
         self._state = state
         self._api = api
         self._function = function or Function()
+        self._events = events
         self._abandoned: set[asyncio.Task[None]] = set()
 
     async def serve(self, invocation: Invocation, stopping: asyncio.Future[None]) -> int:
@@ -50,17 +52,27 @@ class InvocationHandler:
         try:
             context = invocation.context(self._function)
             event = invocation.event()
-            scope, body = http_request(event)
+            request = http_request(event)
+            if request is None and self._events is None:
+                raise InvalidInvocation(
+                    "Runtime.UnsupportedEvent", f"Only HTTP requests are served; this event is {shape(event)}."
+                )
         except InvalidInvocation as error:
             logger.error(f"{error.error_type}: {error.message}", extra=of(invocation.request_id))
             return await self._api.report_error(invocation, error.error_type, error.message)
-        scope |= {"state": dict(self._state), "aws.event": event, "aws.context": context}
-        return await self._run_cycle(invocation, scope, body, stopping)
+        if request is None:
+            assert self._events is not None  # noqa: S101  # said above
+            return await self._events.serve(invocation, event, context, stopping)
+        request.scope.update({"state": dict(self._state), "aws.event": event, "aws.context": context})
+        return await self._run_cycle(invocation, request, stopping)
 
-    async def _run_cycle(
-        self, invocation: Invocation, scope: dict[str, Any], body: bytes, stopping: asyncio.Future[None]
-    ) -> int:
-        stream = ResponseStream(self._api, invocation)
+    async def _run_cycle(self, invocation: Invocation, request: HttpRequest, stopping: asyncio.Future[None]) -> int:
+        scope, body, answer = request
+        stream = (
+            ResponseStream(self._api, invocation)
+            if answer is Answer.STREAMED
+            else OnePiece(self._api, invocation, answer)
+        )
         try:
             cycle = RequestResponseCycle(stream, scope["method"], body, invocation.request_id)
             scope["extensions"] = {"lambda_stream.write": {"write": cycle.write}}
@@ -96,7 +108,7 @@ class InvocationHandler:
             return _outcome(task, cycle, context.aws_request_id)
         task.cancel()
         await asyncio.wait({task}, timeout=timeouts.unwind)
-        problem = _STOPPING if stopping.done() else _TOO_LATE
+        problem = STOPPING if stopping.done() else TOO_LATE
         logger.error(f"{problem.error_type}: {problem.detail}", extra=of(context.aws_request_id))
         return problem
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from lambda_stream._errors import InitError, RestoreError, RuntimeApiError
-from lambda_stream._handler import Application, load
+from lambda_stream._event_handler import EventHandler
+from lambda_stream._handler import Application, load, load_named
 from lambda_stream._invocation_handler import InvocationHandler
 from lambda_stream._lifespan import Lifespan
 from lambda_stream._log import configure, logger
@@ -49,7 +50,7 @@ async def run_at(
 async def _live(environ: Mapping[str, str], api: RuntimeApi, stop: asyncio.Event) -> int:
     try:
         settings = read_settings(environ)
-        application, lifespan = await _init(settings, api, stop)
+        application, events, lifespan = await _init(settings, api, stop)
     except InitError as error:
         _log_start("init", error)
         await _report(api.report_init_error, error)
@@ -61,15 +62,17 @@ async def _live(environ: Mapping[str, str], api: RuntimeApi, stop: asyncio.Event
     if lifespan is None:
         return 0
     try:
-        service = InvocationHandler(application, lifespan.state, api, settings.function)
+        service = InvocationHandler(application, lifespan.state, api, settings.function, events)
         is_wanted = await WorkerPool(service, api, settings.concurrency).run(stop)
     finally:
         await lifespan.shutdown(api.timeouts.shutdown)
     return 0 if is_wanted else 1
 
 
-async def _init(settings: Settings, api: RuntimeApi, stop: asyncio.Event) -> tuple[Application, Lifespan | None]:
-    """Return the application and its started lifespan; None for that when the process was told to stop meanwhile.
+async def _init(
+    settings: Settings, api: RuntimeApi, stop: asyncio.Event
+) -> tuple[Application, EventHandler | None, Lifespan | None]:
+    """Return application, event handler and started lifespan; no lifespan when the process was told to stop meanwhile.
 
     Raises:
         InitError: it cannot be started.
@@ -77,13 +80,20 @@ async def _init(settings: Settings, api: RuntimeApi, stop: asyncio.Event) -> tup
     """
     with _kept_for_life():
         application = load(settings.handler, settings.task_root)
+        events = _event_handler(settings, api)
         lifespan = Lifespan(application)
         is_stopped = not await _unless(stop, lifespan.startup())
     if settings.is_snapshotted and not is_stopped:
         passing = asyncio.ensure_future(pass_through_snapshot(api, application, lifespan))
         is_stopped = not await _unless(stop, passing)
         lifespan = lifespan if is_stopped else passing.result()
-    return application, None if is_stopped else lifespan
+    return application, events, None if is_stopped else lifespan
+
+
+def _event_handler(settings: Settings, api: RuntimeApi) -> EventHandler | None:
+    if not settings.event_handler:
+        return None
+    return EventHandler(load_named("LAMBDA_STREAM_EVENT_HANDLER", settings.event_handler, settings.task_root), api)
 
 
 @contextmanager

@@ -66,6 +66,23 @@ class RuntimeApi:
         }
         return self._request("POST", f"/invocation/{invocation.request_id}/response", headers | _echo(invocation))
 
+    async def respond(self, invocation: Invocation, result: bytes) -> int:
+        """Answer an invocation in one piece; return the status.
+
+        Raises:
+            RuntimeApiError: it could not be delivered.
+        """
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(result)),
+            "Connection": "close",
+            **_echo(invocation),
+        }
+        async with await self.connect() as connection:
+            path = f"/invocation/{invocation.request_id}/response"
+            connection.write(self._request("POST", path, headers, result))
+            return await self._answer(connection)
+
     async def report_init_error(self, error_type: str, message: str) -> int:
         """Tell that the function cannot start; return the status.
 
@@ -100,11 +117,14 @@ class RuntimeApi:
         }
         async with await self.connect() as connection:
             connection.write(self._request("POST", path, own | dict(headers), body))
-            try:
-                async with asyncio.timeout(self.timeouts.reply):
-                    return (await connection.head()).status
-            except TimeoutError as error:
-                raise RuntimeApiError("the Runtime API did not answer an error report") from error
+            return await self._answer(connection)
+
+    async def _answer(self, connection: Connection) -> int:
+        try:
+            async with asyncio.timeout(self.timeouts.reply):
+                return (await connection.head()).status
+        except TimeoutError as error:
+            raise RuntimeApiError("the Runtime API did not answer") from error
 
     def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
         common = {"Host": self._authority, "User-Agent": "lambda_stream/1"}
@@ -120,6 +140,12 @@ def error_document(error_type: str, message: str) -> bytes:
 def error_trailers(error_type: str, document: bytes) -> dict[str, str]:
     """Return the trailers that tell of an error after the first byte."""
     return {_ERROR_TYPE: error_type, _ERROR_BODY: base64.b64encode(document).decode("ascii")}
+
+
+def error_of(trailers: Mapping[str, str]) -> tuple[str, str]:
+    """Return type and message of such trailers."""
+    document = json.loads(base64.b64decode(trailers[_ERROR_BODY]))
+    return trailers[_ERROR_TYPE], document["errorMessage"]
 
 
 def _echo(invocation: Invocation) -> dict[str, str]:

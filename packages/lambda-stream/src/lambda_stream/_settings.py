@@ -56,6 +56,8 @@ class Settings:
     port: int
     handler: str
     task_root: str
+    event_handler: str
+    """Names what answers events that are no HTTP requests; empty for nothing."""
     concurrency: int
     is_snapshotted: bool
     """Whether a snapshot is taken at the end of init."""
@@ -93,6 +95,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         port=port,
         handler=environ.get("_HANDLER", ""),
         task_root=environ.get("LAMBDA_TASK_ROOT", ""),
+        event_handler=environ.get("LAMBDA_STREAM_EVENT_HANDLER", ""),
         concurrency=_concurrency(environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "") or "1"),
         is_snapshotted=environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start",
         function=function,
