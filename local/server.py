@@ -9,11 +9,13 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 LOOPBACK = "127.0.0.1"
 """The only address that anything here listens on."""
 
 _BACKLOG = 1024
+_MAX_HEAD_BYTES = 65_536
 
 
 def listen(port: int = 0) -> socket.socket:
@@ -37,6 +39,40 @@ def port_of(listener: socket.socket) -> int:
     """Return the port of a listening socket."""
     port: int = listener.getsockname()[1]
     return port
+
+
+class BoundedHeads(HttpToolsProtocol):
+    """Cuts off a client whose request does not come to its body, or to its end after it.
+
+    uvicorn bounds a request's head with h11 only. Here all counts that is neither body nor the end of something:
+    target, headers, chunk extensions and trailers.
+    """
+
+    _unproductive = 0
+    _has_moved = False
+
+    def data_received(self, data: bytes) -> None:
+        """Count what brings the request no further."""
+        self._has_moved = False
+        super().data_received(data)
+        self._unproductive = 0 if self._has_moved else self._unproductive + len(data)
+        if self._unproductive > _MAX_HEAD_BYTES and self.transport is not None:
+            self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._has_moved = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body is there."""
+        self._has_moved = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is there."""
+        self._has_moved = True
+        super().on_message_complete()
 
 
 class _Server(uvicorn.Server):
@@ -64,7 +100,7 @@ async def serving(
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedHeads,
         ws="none",
         lifespan="off",
         log_config=None,

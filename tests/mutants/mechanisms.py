@@ -334,6 +334,14 @@ MUTANTS = (
         '("/api/chat/create",),',
     ),
     Mutant(
+        "memory: a message on the subscription is bounded",
+        "tests/e2e/test_client_floods.py"
+        "::test_a_subscription_that_a_stranger_floods_costs_no_memory_and_cancels_work",
+        f"{CHAT}/adapters/redis/connection.py",
+        "if self._received > self.max_reply_bytes + self._read_size:",
+        "if False:",
+    ),
+    Mutant(
         "resume: text from MySQL outdates the ids of the log",
         "tests/unit/test_follow.py::test_who_was_cut_while_redis_was_away_gets_no_text_twice_when_it_is_back",
         f"{CHAT}/application/follow_answer.py",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import Connection, DefaultParser, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import (
     AuthenticationError,
     InvalidResponse,
@@ -18,6 +18,9 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
+from redis.exceptions import (
+    ConnectionError as ClosedError,
+)
 
 Command: TypeAlias = tuple[str | bytes | int | float, ...]
 Replies: TypeAlias = list[Any]
@@ -25,6 +28,10 @@ Replies: TypeAlias = list[Any]
 IDLE_SECONDS = 10.0
 """A connection unused for longer, by the wall clock, is dropped: a thawed process cannot tell a half-open socket from a
 living one without waiting for it."""
+
+
+MAX_REPLY_BYTES = 64 << 20
+"""More than any log or final record of ours takes: whoever sends a longer reply is not answering us."""
 
 
 class ConnectionLost(Exception):
@@ -51,7 +58,30 @@ class Channel(Protocol):
 
     def write(self, commands: Iterable[Command]) -> None: ...
 
+    def bound(self, max_reply_bytes: int) -> None: ...
+
     def abort(self) -> None: ...
+
+
+class BoundedParser(DefaultParser):  # type: ignore[misc, valid-type]  # chosen when redis is imported
+    """Reads replies with hiredis, and gives up one that is longer than it may be."""
+
+    max_reply_bytes = MAX_REPLY_BYTES
+    _received = 0
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        self._received = 0
+        return await super().read_response(*args, **options)
+
+    async def read_from_socket(self) -> bool:
+        data = await self._stream.read(self._read_size)
+        if not data:
+            raise ClosedError("closed by the server")
+        self._received += len(data)
+        if self._received > self.max_reply_bytes + self._read_size:
+            raise ClosedError("a reply that is too long")
+        self._reader.feed(data)
+        return True
 
 
 class WritesAtOnce:
@@ -69,6 +99,10 @@ class WritesAtOnce:
     def write(self, commands: Iterable[Command]) -> None:
         """Write commands without waiting for room: a flush is small, and its reply is waited for."""
         self._writer.writelines(self.pack_commands(commands))  # type: ignore[attr-defined]
+
+    def bound(self, max_reply_bytes: int) -> None:
+        """Accept no reply that is longer."""
+        self._parser.max_reply_bytes = max_reply_bytes
 
     def abort(self) -> None:
         """Close at once."""
@@ -112,6 +146,7 @@ class RedisConnection:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._channel: Channel | None = None
+        self.max_reply_bytes = MAX_REPLY_BYTES
 
     @property
     def is_connected(self) -> bool:
@@ -126,6 +161,7 @@ class RedisConnection:
         """
         self.disconnect()
         channel = self._channel = await self._endpoint.channel()
+        channel.bound(self.max_reply_bytes)
         try:
             await channel.connect()
         except BaseException as error:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import RedisError
 
-from chat.adapters.redis.connection import Channel, ConnectionLost, TcpChannel, TlsChannel, UnixChannel
+from chat.adapters.redis.connection import BoundedParser, Channel, ConnectionLost, TcpChannel, TlsChannel, UnixChannel
 from chat.settings import Secret, SettingsError
 
 OPTIONS = {"db", "ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname", "cluster", "iam", "iam_serverless"}
@@ -135,7 +135,7 @@ class UrlEndpoint:
     def channel_to(self, address: Address) -> Channel:
         """Return an unconnected channel. Channels with the same encryption share what was read from disk for it."""
         kwargs = {name: value for name, value in address.kwargs.items() if name != "connection_class"}
-        channel = address.kind(**kwargs)
+        channel = address.kind(**kwargs, parser_class=BoundedParser)
         if isinstance(channel, TlsChannel):
             tls = {name: value for name, value in kwargs.items() if name.startswith("ssl_")}
             if self._tls is None or self._tls[0] != tls:

@@ -19,6 +19,8 @@ ACKNOWLEDGE_SECONDS = 0.5
 PING_SECONDS = 5.0
 """Silence after which the server is asked for a sign of life, and after as long again is taken for dead."""
 REOPEN_SECONDS = 0.5
+MAX_MESSAGE_BYTES = 65_536
+"""A cancel's note is a hundred bytes: a connection on which more comes is given up, and the polled key carries on."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class Subscription:
 
     def __init__(self, new_connection: ConnectionFactory) -> None:
         self._connection = new_connection()
+        self._connection.max_reply_bytes = MAX_MESSAGE_BYTES
         self._watches: dict[str, Watch] = {}
         self._reader: asyncio.Task[None] | None = None
         self._is_open = False
