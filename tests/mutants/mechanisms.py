@@ -335,8 +335,7 @@ MUTANTS = (
     ),
     Mutant(
         "memory: a message on the subscription is bounded",
-        "tests/e2e/test_client_floods.py"
-        "::test_a_subscription_that_a_stranger_floods_costs_no_memory_and_cancels_work",
+        "tests/e2e/test_client_floods.py::test_a_subscription_that_a_stranger_floods_costs_no_memory_and_cancels_work",
         f"{CHAT}/adapters/redis/connection.py",
         "if self._received > self.max_reply_bytes + self._read_size:",
         "if False:",
