@@ -312,3 +312,27 @@ def test_a_concurrency_that_is_no_count_is_refused(text):
 )
 def test_any_exception_has_a_type_that_lambda_accepts(name, error_type):
     assert type_of(type(name, (Exception,), {})()) == error_type
+
+
+async def test_an_internal_extension_is_registered_before_the_first_poll_so_that_sigterm_comes(task_root):
+    async with RuntimeApi() as api, process(api, task_root) as running:
+        await until(lambda: api.waiting == 1)
+        assert api.extensions == {"lambda_stream": []}, "it asks for no event: an internal one may not ask for SHUTDOWN"
+        await until(api.extensions_ready.is_set)
+        running.terminate()
+        out, _ = await running.communicate()
+        assert running.returncode == 0
+        assert b"stopped" in out, "the lifespan's shutdown closes what it opened"
+
+
+async def test_without_extensions_it_serves_all_the_same(task_root):
+    async with RuntimeApi() as api:
+        api.takes_extensions = False
+        async with process(api, task_root) as running:
+            handed = api.invoke(load_event("health"))
+            await until(handed.ended.is_set)
+            assert handed.body.startswith(b"hello")
+            running.terminate()
+            _, errors = await running.communicate()
+            assert running.returncode == 0
+            assert b"no SIGTERM will announce" in errors

@@ -11,6 +11,7 @@ from typing import Any
 
 from lambda_stream._errors import InitError, RestoreError, RuntimeApiError
 from lambda_stream._event_handler import EventHandler
+from lambda_stream._extension import ShutdownExtension
 from lambda_stream._handler import Application, load, load_named
 from lambda_stream._invocation_handler import InvocationHandler
 from lambda_stream._lifespan import Lifespan
@@ -48,9 +49,19 @@ async def run_at(
 
 
 async def _live(environ: Mapping[str, str], api: RuntimeApi, stop: asyncio.Event) -> int:
+    extension = ShutdownExtension(api)
+    try:
+        return await _init_and_serve(environ, api, stop, extension)
+    finally:
+        await extension.stop()
+
+
+async def _init_and_serve(
+    environ: Mapping[str, str], api: RuntimeApi, stop: asyncio.Event, extension: ShutdownExtension
+) -> int:
     try:
         settings = read_settings(environ)
-        application, events, lifespan = await _init(settings, api, stop)
+        application, events, lifespan = await _init(settings, api, stop, extension)
     except InitError as error:
         _log_start("init", error)
         await _report(api.report_init_error, error)
@@ -70,7 +81,7 @@ async def _live(environ: Mapping[str, str], api: RuntimeApi, stop: asyncio.Event
 
 
 async def _init(
-    settings: Settings, api: RuntimeApi, stop: asyncio.Event
+    settings: Settings, api: RuntimeApi, stop: asyncio.Event, extension: ShutdownExtension
 ) -> tuple[Application, EventHandler | None, Lifespan | None]:
     """Return application, event handler and started lifespan; no lifespan when the process was told to stop meanwhile.
 
@@ -82,7 +93,9 @@ async def _init(
         application = load(settings.handler, settings.task_root)
         events = _event_handler(settings, api)
         lifespan = Lifespan(application)
+        extension.start()  # it registers while the application starts
         is_stopped = not await _unless(stop, lifespan.startup())
+        await extension.settled()
     if settings.is_snapshotted and not is_stopped:
         passing = asyncio.ensure_future(pass_through_snapshot(api, application, lifespan))
         is_stopped = not await _unless(stop, passing)

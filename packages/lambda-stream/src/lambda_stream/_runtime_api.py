@@ -1,6 +1,7 @@
 """The Runtime API's routes: requests as bytes, and error reports sent and answered.
 
-Source: AWS Lambda developer guide, "Using the Lambda runtime API" and "Building a custom runtime".
+Source: AWS Lambda developer guide, "Using the Lambda runtime API", "Building a custom runtime" and "Using the Lambda
+Extensions API to create extensions".
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from lambda_stream._invocation import Invocation
 from lambda_stream._settings import Timeouts
 
 _ROOT = "/2018-06-01/runtime"
+_EXTENSION = "/2020-01-01/extension"
 _ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 _ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
 _MAX_MESSAGE_CHARACTERS = 1000
@@ -54,6 +56,36 @@ class RuntimeApi:
             head = await connection.head()
             if head.status != 200:
                 raise RuntimeApiError(f"the Runtime API answered /restore/next with {head.status}")
+
+    async def register_extension(self, name: str) -> str:
+        """Register an internal extension for no event; return its identifier.
+
+        Raises:
+            RuntimeApiError: it is refused, or nobody answers.
+        """
+        body = b'{"events": []}'
+        headers = {"Lambda-Extension-Name": name, "Content-Type": "application/json", "Content-Length": str(len(body))}
+        async with await self.connect() as connection:
+            path = f"{_EXTENSION}/register"
+            connection.write(self._request("POST", path, headers | {"Connection": "close"}, body, root=""))
+            head = await connection.head()
+        identifier = head.headers.get("lambda-extension-identifier")
+        if head.status != 200 or identifier is None:
+            raise RuntimeApiError(f"the Extensions API answered a registration with {head.status}")
+        return identifier
+
+    async def next_extension_event(self, identifier: str) -> None:
+        """Wait for an extension's next event, for as long as it takes.
+
+        Raises:
+            RuntimeApiError: it is refused, or the connection ended.
+        """
+        async with await self.connect() as connection:
+            headers = {"Lambda-Extension-Identifier": identifier}
+            connection.write(self._request("GET", f"{_EXTENSION}/event/next", headers, root=""))
+            head = await connection.head()
+        if head.status != 200:
+            raise RuntimeApiError(f"the Extensions API answered a poll with {head.status}")
 
     def response_head(self, invocation: Invocation) -> bytes:
         """Encode the head of a streamed response; prelude, body and trailers follow as chunks."""
@@ -126,9 +158,11 @@ class RuntimeApi:
         except TimeoutError as error:
             raise RuntimeApiError("the Runtime API did not answer") from error
 
-    def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
+    def _request(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"", root: str = _ROOT
+    ) -> bytes:
         common = {"Host": self._authority, "User-Agent": "lambda_stream/1"}
-        return request(method, _ROOT + path, common | dict(headers), body)
+        return request(method, root + path, common | dict(headers), body)
 
 
 def error_document(error_type: str, message: str) -> bytes:

@@ -32,7 +32,7 @@ class Timeouts:
     reply: float = 60.0
     """For the Runtime API's answer once the whole response is handed over."""
     drain: float = 1.0
-    """For running invocations after SIGTERM; Lambda kills after 2 seconds."""
+    """For running invocations after SIGTERM. An environment that ends on Lambda is idle, and killed after 0.5 s."""
     shutdown: float = 5.0
     """For the application's lifespan shutdown."""
 

@@ -71,6 +71,8 @@ class RuntimeApi:
         """Whether GET /restore/next is answered at once; if not, it waits for `restore`."""
         self.at_snapshot = asyncio.Event()
         """The function has asked for /restore/next: its snapshot can be taken."""
+        self.takes_extensions = True
+        """Whether extensions may register."""
         self.extensions: dict[str, list[str]] = {}
         """Names of the extensions that have registered, each with its events."""
         self.extensions_ready = asyncio.Event()
@@ -421,7 +423,7 @@ class _Registration:
         except (ValueError, AttributeError):
             self._link.answer(400, {"errorType": "InvalidRequestFormat"})
             return
-        if not self._name or "SHUTDOWN" in events:
+        if not self._name or "SHUTDOWN" in events or not self._api.takes_extensions:
             self._link.answer(403, {"errorType": "ShutdownEventNotSupportedForInternalExtension"})
             return
         self._api.extensions[self._name] = events
