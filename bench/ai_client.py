@@ -135,7 +135,7 @@ async def cpu_per_delta(ask: Ask, model: str) -> float:
     return (time.process_time() - began) / count * 1e6
 
 
-async def first_delta(ask: Ask, _: str) -> float:
+async def first_delta(ask: Ask, _model: str) -> float:
     """Return microseconds until the first delta, on a connection that is open; the median of many."""
     waits = []
     for _ in range(50):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import StreamingResponse
@@ -64,7 +65,7 @@ async def ask(chat_id: str, question: Question, session: Session = Depends(datab
     session.add(Message(chat_id=chat_id, role="user", content=question.content))
     session.commit()
     history = session.scalars(select(Message).where(Message.chat_id == chat_id).order_by(Message.id)).all()
-    messages = [{"role": message.role, "content": message.content} for message in history]
+    messages: list[Any] = [{"role": message.role, "content": message.content} for message in history]
 
     async def events() -> AsyncIterator[str]:
         text = ""

@@ -1,4 +1,5 @@
-"""An event loop in which waiting takes no time, and processes in it that can stand still, as under SIGSTOP."""
+"""An event loop with a clock of its own: waiting takes no time, or the test moves the clock; and processes in it that
+can stand still, as under SIGSTOP."""
 
 from __future__ import annotations
 
@@ -12,12 +13,18 @@ PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 """Whose code is running; tasks, timers and callbacks inherit it from what made them."""
 
 
-class _Skipping(selectors.DefaultSelector):
-    """Instead of waiting, moves the clock to where the wait would have ended."""
+class _Clock(selectors.DefaultSelector):
+    """Instead of waiting, moves the clock to where the wait would have ended; if it does not skip, it waits."""
 
     seconds = 1000.0
 
-    def select(self, timeout: float | None = None):
+    def __init__(self, skips: bool) -> None:
+        super().__init__()
+        self._skips = skips
+
+    def select(self, timeout: float | None = None) -> Any:
+        if not self._skips:
+            return super().select(timeout)
         assert timeout is not None, "nothing will ever happen again"
         self.seconds += max(timeout, 0)
         return super().select(0)
@@ -40,28 +47,41 @@ class _Step:
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Jumps to the next timer whenever nothing is left to do; no thread may work for it."""
+    """Jumps to the next timer whenever nothing is left to do; no thread may work for it.
 
-    def __init__(self) -> None:
-        self._skipping = _Skipping()
+    Without `skips` its time stands still but for `advance`, so that time limits of any length are tested at once and
+    exactly.
+    """
+
+    def __init__(self, skips: bool = True) -> None:
+        self._clock = _Clock(skips)
         self.errors: list[dict[str, Any]] = []
-        super().__init__(self._skipping)
-        self.set_exception_handler(lambda loop, context: self.errors.append(context))
+        super().__init__(self._clock)
+        if skips:
+            self.set_exception_handler(lambda loop, context: self.errors.append(context))
 
     def time(self) -> float:
-        return self._skipping.seconds
+        return self._clock.seconds
 
-    def call_soon(self, callback, *args, context: Context | None = None):
+    async def advance(self, seconds: float) -> None:
+        """Move the clock and let everything happen that is then due."""
+        self._clock.seconds += seconds
+        for _ in range(5):  # a timer, what it calls, the task that this wakes, what follows
+            await asyncio.sleep(0)
+
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
         step = callback if isinstance(callback, _Step) else _Step(callback, args)
         handle = super().call_soon(step, context=context)
         if step is not callback:
             step.handle = handle
         return handle
 
-    def call_at(self, when, callback, *args, context: Context | None = None):
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         step = _Step(callback, args)
-        step.handle = super().call_at(when, step, context=context)
-        return step.handle
+        step.handle = handle = super().call_at(when, step, context=context)
+        return handle
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run `work` to its end, and whatever else falls into that time."""
@@ -92,3 +112,11 @@ class Process:
         kept, self.kept = self.kept, []
         for step, context in kept:
             asyncio.get_running_loop().call_soon(step, context=context)
+
+
+def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, None]]) -> None:
+    """Run `main` in a loop whose time only `advance` moves."""
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(skips=False)) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, VirtualLoop)
+        runner.run(main(loop))

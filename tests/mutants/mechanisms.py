@@ -411,4 +411,18 @@ MUTANTS = (
         "            if self._must_finish:\n                await asyncio.wait([work])\n",
         "            if False:\n                await asyncio.wait([work])\n",
     ),
+    Mutant(
+        "snapshot: what was connected is left before it is taken",
+        "tests/e2e/test_snapshot.py::test_copies_of_one_snapshot_share_no_id_token_lease_or_pseudonym_and_no_connection",
+        "packages/lambda-stream/src/lambda_stream/_snapshot.py",
+        "        await lifespan.shutdown(api.timeouts.shutdown)\n",
+        "",
+    ),
+    Mutant(
+        "snapshot: settings and secrets are read anew after a restore",
+        "tests/e2e/test_snapshot.py::test_a_restored_copy_has_read_its_secrets_anew",
+        f"{CHAT}/http/rebuilt.py",
+        "            try:\n                self.rebuild()\n",
+        "            try:\n                pass\n",
+    ),
 )

@@ -7,7 +7,7 @@ import httpx
 from chat.application.ports import Finish, TextDelta
 from tests.kit.ai_server import DONE, finish, text
 from tests.kit.asking import TURNS, asking, joined
-from tests.kit.clock_loop import ClockLoop, run
+from tests.kit.virtual_time import VirtualLoop, run
 
 URL = "http://ai.example/v1"
 
@@ -24,7 +24,7 @@ class Parts(httpx.AsyncByteStream):
 
 
 def test_a_listener_that_takes_its_time_is_not_the_ais_silence():
-    async def main(loop: ClockLoop) -> None:
+    async def main(loop: VirtualLoop) -> None:
         service = httpx.MockTransport(
             lambda _: httpx.Response(200, stream=Parts(text("a"), text("b"), finish() + DONE))
         )
@@ -39,7 +39,7 @@ def test_a_listener_that_takes_its_time_is_not_the_ais_silence():
 
 
 def test_a_pause_between_two_tries_is_not_the_ais_silence():
-    async def main(loop: ClockLoop) -> None:
+    async def main(loop: VirtualLoop) -> None:
         statuses = iter([503, 503, 200])
         service = httpx.MockTransport(lambda _: httpx.Response(next(statuses), stream=Parts(text("a"), finish())))
         async with asking(URL, service, first_token_timeout_seconds=60) as asked:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from chat.adapters.llm.idle_timeout import IdleTimeout
-from tests.kit.clock_loop import ClockLoop, run
+from tests.kit.virtual_time import VirtualLoop, run
 
 
 class Listener:
@@ -35,7 +35,7 @@ def outcome(task: asyncio.Task[None]) -> type[BaseException] | str | None:
 
 
 def test_silence_ends_exactly_at_the_limit():
-    async def main(loop: ClockLoop) -> None:
+    async def main(loop: VirtualLoop) -> None:
         listener = Listener()
         await loop.advance(0)
         await loop.advance(59.9)
@@ -47,7 +47,7 @@ def test_silence_ends_exactly_at_the_limit():
 
 
 def test_every_word_begins_the_time_anew():
-    async def main(loop: ClockLoop) -> None:
+    async def main(loop: VirtualLoop) -> None:
         listener = Listener()
         await loop.advance(0)
         for _ in range(10):
@@ -62,7 +62,7 @@ def test_every_word_begins_the_time_anew():
 
 
 def test_a_shorter_time_replaces_a_longer_one():
-    async def main(loop: ClockLoop) -> None:
+    async def main(loop: VirtualLoop) -> None:
         listener = Listener()
         await loop.advance(0)
         listener.timeout.reset(1)
@@ -73,7 +73,7 @@ def test_a_shorter_time_replaces_a_longer_one():
 
 
 def test_while_paused_it_never_strikes():
-    async def main(loop: ClockLoop) -> None:
+    async def main(loop: VirtualLoop) -> None:
         listener = Listener()
         await loop.advance(0)
         listener.timeout.pause()
@@ -91,7 +91,7 @@ def test_while_paused_it_never_strikes():
 def test_a_word_at_the_last_moment_is_in_time():
     """The timer has struck already, but the task was not cancelled yet when it paused."""
 
-    async def main(loop: ClockLoop) -> None:
+    async def main(loop: VirtualLoop) -> None:
         async with IdleTimeout() as timeout:
             timeout.reset(60)
             loop.call_at(loop.time() + 60, timeout.pause)  # runs behind the timer, which is due at the same time
@@ -102,7 +102,7 @@ def test_a_word_at_the_last_moment_is_in_time():
 
 
 def test_cancelling_passes_through():
-    async def main(loop: ClockLoop) -> None:
+    async def main(loop: VirtualLoop) -> None:
         listener = Listener()
         await loop.advance(0)
         listener.task.cancel()
@@ -113,7 +113,7 @@ def test_cancelling_passes_through():
 
 
 def test_a_time_limit_around_it_strikes_as_its_own():
-    async def main(loop: ClockLoop) -> None:
+    async def main(loop: VirtualLoop) -> None:
         async def limited() -> None:
             async with asyncio.timeout(10) as outer:
                 async with IdleTimeout() as timeout:
@@ -131,7 +131,7 @@ def test_a_time_limit_around_it_strikes_as_its_own():
 
 
 def test_afterwards_nothing_of_it_strikes():
-    async def main(loop: ClockLoop) -> None:
+    async def main(loop: VirtualLoop) -> None:
         async with IdleTimeout() as timeout:
             timeout.reset(60)
         await loop.advance(100)

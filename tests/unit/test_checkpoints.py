@@ -11,8 +11,8 @@ from chat.domain.answer import Answer
 from chat.domain.errors import StorageUnavailable
 from chat.domain.model import AnswerIds
 from tests.kit.ai import ScriptedAI
-from tests.kit.clock_loop import run
 from tests.kit.coordination import MemoryCoordination, RecordingTelemetry
+from tests.kit.virtual_time import run
 
 SECONDS = 5.0
 

@@ -6,7 +6,7 @@ import pytest
 
 from chat.adapters.redis.connection import RedisUnavailable
 from chat.adapters.redis.pipelined_client import TRIP_SECONDS, PipelinedClient
-from tests.kit.clock_loop import run
+from tests.kit.virtual_time import run
 
 
 class Server:

@@ -5,7 +5,7 @@ import asyncio
 from chat.domain.events import Event
 from chat.http.sse import COMMENT, encoder
 from chat.http.sse_writer import BUFFER_BYTES, SEND_BYTES, SseWriter
-from tests.kit.clock_loop import ClockLoop, run
+from tests.kit.virtual_time import VirtualLoop, run
 
 
 class Client:
@@ -205,7 +205,7 @@ async def test_nothing_is_written_to_a_client_that_was_given_up():
 
 
 def test_a_comment_comes_a_heartbeat_after_what_was_last_written_at_once():
-    async def main(loop: ClockLoop) -> None:
+    async def main(loop: VirtualLoop) -> None:
         client, writer = Direct(), SseWriter(encoder("m"), 10)
         pump = await idle(writer, client)
         await loop.advance(7)

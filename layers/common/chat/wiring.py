@@ -212,7 +212,7 @@ def closing(resources: Resources) -> Lifespan[Starlette]:
 def lambda_handler(app: Rebuilt) -> Any:
     """Return `app` as a handler of AWS's own runtime, which answers in one piece and knows no lifespan."""
     from mangum import Mangum  # here, because the function that streams pays nothing for it
-    from snapshot_restore_py import register_after_restore  # type: ignore[import-untyped]
+    from snapshot_restore_py import register_after_restore
 
     from chat.http.function_url import FunctionUrl
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import time
+from functools import partial
 
 import pytest
 
@@ -112,11 +113,11 @@ async def test_nothing_is_written_at_once_after_the_response_was_ended_for_the_a
     await over.wait()
     assert taken == [True, False]
     assert handed.chunks[1:] == [b"its last words"]
-    assert handed.trailer_error[0] == "Function.DeadlineExceeded"
+    assert handed.trailers["lambda-runtime-function-error-type"] == "Function.DeadlineExceeded"
 
 
 async def test_chunks_arrive_while_the_application_is_still_at_work():
-    steps = asyncio.Queue()
+    steps: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def application(scope, receive, send):
         await send(START)
@@ -128,7 +129,7 @@ async def test_chunks_arrive_while_the_application_is_still_at_work():
         await until(handed.begun.is_set, "the prelude has arrived before any body was sent")
         for number in range(1, 6):
             steps.put_nowait(b"delta %d" % number)
-            await until(lambda n=number: len(handed.chunks) == n + 1, "the delta has arrived")
+            await until(partial(lambda n: len(handed.chunks) == n + 1, number), "the delta has arrived")
             assert handed.chunks[-1] == b"delta %d" % number
             assert not handed.ended.is_set()
         steps.put_nowait(None)
@@ -478,7 +479,7 @@ async def test_a_real_framework_streams_and_hears_no_disconnect_before_its_end()
 
 
 async def test_a_response_that_is_started_twice_at_once_is_started_once():
-    problems = []
+    problems: list[BaseException | None] = []
 
     async def application(scope, receive, send):
         problems.extend(await asyncio.gather(send(START), send(START), return_exceptions=True))
@@ -506,5 +507,5 @@ async def test_a_send_after_the_response_was_ended_for_the_application_is_an_os_
             raise
 
     handed = await answer(application, timeouts=QUICK, deadline_ms=int(time.time() * 1000) + 600)
-    assert handed.trailer_error[0] == "Function.DeadlineExceeded"
+    assert handed.trailers["lambda-runtime-function-error-type"] == "Function.DeadlineExceeded"
     assert [type(error) for error in caught] == [ResponseClosed]

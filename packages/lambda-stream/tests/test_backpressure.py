@@ -271,7 +271,7 @@ async def test_a_send_that_waits_while_the_response_is_ended_for_the_application
         assert len(sender.sent) == sent
         assert isinstance(sender.failed, ResponseClosed)
         await until(handed.ended.is_set)
-        assert handed.trailer_error[0] == "Runtime.ShuttingDown"
+        assert handed.trailers["lambda-runtime-function-error-type"] == "Runtime.ShuttingDown"
 
 
 async def test_a_response_that_is_never_answered_keeps_no_slot_for_long():

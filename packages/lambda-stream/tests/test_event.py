@@ -4,9 +4,15 @@ import base64
 
 import pytest
 
+from lambda_stream import _event
 from lambda_stream._errors import InvalidInvocation
-from lambda_stream._event import http_request
 from tests.kit.events import event_names, load_event
+
+
+def http_request(event):
+    request = _event.http_request(event)
+    assert request is not None
+    return request
 
 
 def headers_of(scope):
@@ -130,7 +136,7 @@ def test_without_a_host_header_the_server_is_the_url_itself():
     [load_event("other_sqs"), None, [], "text", 7, {}, {"version": "2.0"}, {"version": "2.0", "requestContext": {}}],
 )
 def test_what_is_no_http_request_is_none(event):
-    assert http_request(event) is None
+    assert _event.http_request(event) is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ configure()
 
 
 async def test_startup_and_shutdown_run_once_in_the_same_task_and_fill_the_state():
-    seen = []
+    seen: list[object] = []
 
     @asynccontextmanager
     async def resources(_):

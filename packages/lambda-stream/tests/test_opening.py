@@ -7,7 +7,7 @@ from lambda_stream._invocation import Invocation
 from lambda_stream._response import OPEN_AFTER_SECONDS, ResponseStream
 from lambda_stream._runtime_api import RuntimeApi
 from lambda_stream._settings import Timeouts
-from tests.kit.clock_loop import run
+from tests.kit.virtual_time import run
 
 INVOCATION = Invocation("id", None, {}, b"{}")
 

@@ -102,7 +102,7 @@ async def test_a_running_stream_is_ended_properly_on_sigterm(task_root):
         await until(handed.begun.is_set)
         running.send_signal(signal.SIGTERM)
         await until(handed.ended.is_set)
-        assert handed.trailer_error[0] == "Runtime.ShuttingDown"
+        assert handed.trailers["lambda-runtime-function-error-type"] == "Runtime.ShuttingDown"
         await running.communicate()
         assert running.returncode == 0
 
@@ -167,7 +167,7 @@ async def test_whatever_one_request_raises_the_others_in_the_process_are_served(
         await until(lambda: all(one.ended.is_set() or one.broken.is_set() for one in others))
         assert {one.body for one in others} == {b"whole"}
         await until(raising.ended.is_set)
-        assert raising.trailer_error[0].startswith("Function.")
+        assert raising.trailers["lambda-runtime-function-error-type"].startswith("Function.")
         await until(lambda: api.waiting == 16)
         assert running.returncode is None
 

@@ -155,7 +155,9 @@ def documented_example(folder):
     (sdist,) = folder.glob("fastapi-*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = sorted(name for name in archive.getnames() if "docs_src/server_sent_events/tutorial001" in name)
-        return archive.extractfile(names[-1]).read()
+        example = archive.extractfile(names[-1])
+        assert example is not None
+        return example.read()
 
 
 async def test_fastapis_own_example_of_server_sent_events_runs_unchanged(python, tmp_path):

@@ -252,7 +252,7 @@ async def test_at_the_deadline_a_response_under_way_ends_with_error_trailers():
         handed = api.invoke(load_event("stream_chat"), deadline_ms=soon())
         await until(handed.ended.is_set)
         assert handed.body == b"so far"
-        assert handed.trailer_error[0] == "Function.DeadlineExceeded"
+        assert handed.trailers["lambda-runtime-function-error-type"] == "Function.DeadlineExceeded"
         await until(api.invoke(load_event("stream_chat"), deadline_ms=soon()).ended.is_set, "the loop goes on")
 
 
@@ -355,7 +355,7 @@ async def test_stopping_ends_what_does_not_finish_within_the_drain_time():
         loop.stop.set()
         assert await loop.ended is True
         await until(handed.ended.is_set)
-        assert handed.trailer_error[0] == "Runtime.ShuttingDown"
+        assert handed.trailers["lambda-runtime-function-error-type"] == "Runtime.ShuttingDown"
 
 
 async def test_what_a_defect_of_ours_does_to_one_invocation_it_does_not_do_to_another(capsys):
