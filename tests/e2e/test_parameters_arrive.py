@@ -38,6 +38,9 @@ OTHER = {
     "JwtSecret": "an0ther",
     "JwtIssuer": "another",
     "JwtAudience": "another",
+    "FrontDoorArn": "arn:aws:cloudfront::111122223333:distribution/E2",
+    "JwtHeader": "X-Another",
+    "JwtCookie": "another",
     "AllowedOrigins": "https://another.example",
     "RedisUrl": "rediss://another.example",
     "MysqlUrl": "mysql://u:another@db.example/chat",
@@ -52,6 +55,7 @@ OTHER = {
 TOGETHER = {"ChatAuth": {"tokens": {"UrlAuth": "AWS_IAM"}}}
 """What has to be changed with a parameter for the stack to be allowed."""
 NOT_READ = {
+    "FrontDoorArn": "a right to ask the URL",
     "UrlAuth": "a property of the URL, which asks the alias's callers before they reach a version",
     "AllowedOrigins": "a property of the URL",
     "TrafficShift": "how an alias moves",

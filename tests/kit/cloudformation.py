@@ -183,7 +183,11 @@ CHOICES: dict[str, tuple[dict[str, str], ...]] = {
             "JwtAudience": "a",
             "JwtJwksUrl": "https://id.example/keys",
         },
-        {"UrlAuth": "NONE", "ChatAuth": "jwt", "JwtIssuer": "i", "JwtAudience": "a", "JwtSecret": "s3cret"},
+        {
+            **{"ChatAuth": "jwt", "JwtIssuer": "i", "JwtAudience": "a", "JwtSecret": "s3cret"},
+            **{"JwtHeader": "X-Chat-Token", "JwtCookie": "chat"},
+            "FrontDoorArn": "arn:aws:cloudfront::111122223333:distribution/E1",
+        },
     ),
     "instances": ({}, {"StreamOnInstances": "true"}),
 }

@@ -49,10 +49,11 @@ def request_of(
     body: Body | bytes = b"",
     query: str = "",
     path_params: Mapping[str, str] | None = None,
+    method: str = "POST",
 ) -> Request:
     """Return such a request."""
     receive = body if isinstance(body, Body) else Body(body)
-    return Request(scope_of(headers, query, path_params=dict(path_params or {})), receive)
+    return Request(scope_of(headers, query, method, path_params=dict(path_params or {})), receive)
 
 
 class Reply:

@@ -106,6 +106,9 @@ SECRET = "s" * 32
         ({"CHAT_JWT_SECRET": SECRET, "CHAT_JWT_ALGORITHMS": "none"}, "CHAT_JWT_ALGORITHMS"),
         ({"CHAT_JWT_JWKS_URL": "https://issuer/keys", "CHAT_JWT_ALGORITHMS": "HS256"}, "CHAT_JWT_ALGORITHMS"),
         ({"CHAT_JWT_JWKS_URL": "file:///keys"}, "CHAT_JWT_JWKS_URL"),
+        ({"CHAT_JWT_SECRET": SECRET, "CHAT_JWT_HEADER": "X Token"}, "CHAT_JWT_HEADER"),
+        ({"CHAT_JWT_SECRET": SECRET, "CHAT_JWT_HEADER": "X-User-Id"}, "CHAT_JWT_HEADER"),
+        ({"CHAT_JWT_SECRET": SECRET, "CHAT_JWT_COOKIE": "a=b"}, "CHAT_JWT_COOKIE"),
     ],
 )
 def test_jwt_needs_one_kind_of_key_issuer_and_audience(more: dict[str, str], named: str):

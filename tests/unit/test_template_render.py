@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from typing import ClassVar
 
 import pytest
 
@@ -18,6 +19,7 @@ TOKENS = {
     **{"UrlAuth": "NONE", "ChatAuth": "jwt", "JwtIssuer": "i", "JwtAudience": "a"},
     "JwtJwksUrl": "https://id.example/keys",
 }
+FRONT_DOOR = "arn:aws:cloudfront::111122223333:distribution/E2"
 MODEL = {"OpenAiModel": "openai.gpt-oss-120b"}
 OWN_STORES = {"RedisUrl": "rediss://cache.example", "MysqlUrl": "mysql://u:pw@db.example/chat"}
 OWN_NETWORK = {"VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2"}
@@ -83,6 +85,7 @@ class TestRules:
         ("change", "complaint"),
         [
             ({"UrlAuth": "AWS_IAM"}, "bearer tokens"),
+            ({"FrontDoorArn": FRONT_DOOR}, "could go past it"),
             ({"JwtIssuer": ""}, "JwtIssuer"),
             ({"JwtAudience": ""}, "JwtAudience"),
             ({"JwtJwksUrl": ""}, "either JwtJwksUrl or JwtSecret"),
@@ -101,6 +104,27 @@ class TestRules:
         rendered = Rendered(OpenAiBaseUrl="https://ai.example/v1")
         assert rendered.broken_rules == []
         assert "own-key" not in json.dumps(rendered.of("StreamChatRole"))
+
+
+class TestFrontDoor:
+    BEHIND: ClassVar = {**TOKENS, "UrlAuth": "AWS_IAM", "JwtHeader": "X-Chat-Token", "FrontDoorArn": FRONT_DOOR}
+
+    def test_tokens_go_with_signed_requests_in_a_header_of_their_own(self):
+        rendered = Rendered(**KEY, **self.BEHIND)
+        assert rendered.broken_rules == []
+        for name in FUNCTIONS[:3]:
+            assert rendered.environment(name)["CHAT_JWT_HEADER"] == "X-Chat-Token"
+
+    def test_behind_it_nobody_is_believed_by_header(self):
+        found = Rendered(**KEY, FrontDoorArn=FRONT_DOOR).broken_rules
+        assert [text for text in found if "anyone could be anyone" in text]
+
+    def test_that_distribution_and_no_other_may_ask_the_functions(self):
+        rendered = Rendered(**KEY, **self.BEHIND)
+        granted = [r["Properties"] for r in rendered.resources.values() if r["Type"] == "AWS::Lambda::Permission"]
+        assert len(granted) == 6
+        assert {(g["Principal"], g["SourceArn"]) for g in granted} == {("cloudfront.amazonaws.com", FRONT_DOOR)}
+        assert not [r for r in Rendered(**KEY).resources.values() if r["Type"] == "AWS::Lambda::Permission"]
 
 
 class TestStores:

@@ -22,6 +22,7 @@ from chat.http.auth.identity import (
     identify_user,
     token_verifier,
 )
+from chat.http.auth.token_place import TokenPlace
 from chat.http.errors import Forbidden, InvalidRequest, Unauthenticated
 from chat.http.problems import UnknownErrors, exception_handlers, problem_type
 from chat.http.request_fields import read_json
@@ -43,6 +44,9 @@ def token(**changes):
 
 class Names:
     """A verifier for which the token is the user."""
+
+    def __init__(self, header: str = "Authorization", cookie: str | None = None) -> None:
+        self.place = TokenPlace(header, cookie)
 
     async def user_id(self, token: str) -> str:
         return token
@@ -117,6 +121,45 @@ async def test_without_a_token_the_challenge_says_only_what_is_wanted(identify, 
 async def test_two_tokens_are_refused():
     with pytest.raises(InvalidRequest, match="Authorization was sent more than once"):
         await identify_user(request_of([("Authorization", "Bearer alice")] * 2), Names())
+
+
+class TestOtherPlaces:
+    """Behind what takes Authorization for itself, and for readers that can send no header."""
+
+    @pytest.mark.parametrize("value", ["alice", "Bearer alice", "bearer  alice"])
+    async def test_another_header_carries_it_with_or_without_the_scheme(self, value):
+        signed = ("Authorization", "AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/20241123/eu-north-1/lambda/aws4_request")
+        asked = request_of([("X-Chat-Token", value), signed])
+        assert await identify_user(asked, Names("X-Chat-Token")) == "alice"
+
+    @pytest.mark.parametrize("value", ["", "Bearer", "Basic YTpi", "alice bob"])
+    async def test_what_is_no_token_is_refused_by_the_headers_name(self, value):
+        with pytest.raises(Unauthenticated, match="in the header X-Chat-Token"):
+            await identify_user(request_of([("X-Chat-Token", value)]), Names("X-Chat-Token"))
+
+    async def test_authorization_is_no_longer_read_then(self):
+        with pytest.raises(Unauthenticated):
+            await identify_user(request_of([("Authorization", "Bearer alice")]), Names("X-Chat-Token"))
+
+    async def test_a_cookie_is_enough_for_reading(self):
+        asked = request_of([("Cookie", "theme=dark; chat=alice")], method="GET")
+        assert await identify_user(asked, Names(cookie="chat")) == "alice"
+
+    async def test_a_cookie_alone_changes_nothing(self):
+        """A page of somebody else can make a browser post a form, cookies included, but no header of ours."""
+        headers = [("Cookie", "chat=alice")]
+        with pytest.raises(Forbidden, match="X-Session-Id"):
+            await identify_user(request_of(headers, method="POST"), Names(cookie="chat"))
+        ours = request_of([*headers, ("X-Session-Id", "s1")], method="POST")
+        assert await identify_user(ours, Names(cookie="chat")) == "alice"
+
+    async def test_a_header_goes_before_a_cookie(self):
+        asked = request_of([("Cookie", "chat=alice"), ("Authorization", "Bearer bob")], method="POST")
+        assert await identify_user(asked, Names(cookie="chat")) == "bob"
+
+    async def test_no_cookie_is_read_unless_it_is_named(self):
+        with pytest.raises(Unauthenticated):
+            await identify_user(request_of([("Cookie", "chat=alice")], method="GET"), Names())
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])

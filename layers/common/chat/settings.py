@@ -35,6 +35,8 @@ class AuthSettings:
     algorithms: tuple[str, ...] = ()
     issuer: str | None = None
     audience: str | None = None
+    token_header: str = "Authorization"  # noqa: S105  # a name
+    token_cookie: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +140,27 @@ def _read_auth(env: Environment) -> AuthSettings:
     if unknown := [name for name in algorithms if name not in allowed]:
         raise SettingsError(f"CHAT_JWT_ALGORITHMS: {unknown[0]!r} does not go with this kind of key")
     return AuthSettings(
-        mode, jwks_url, secret, algorithms, env.required("CHAT_JWT_ISSUER"), env.required("CHAT_JWT_AUDIENCE")
+        mode,
+        jwks_url,
+        secret,
+        algorithms,
+        env.required("CHAT_JWT_ISSUER"),
+        env.required("CHAT_JWT_AUDIENCE"),
+        _field_name(env, "CHAT_JWT_HEADER", "Authorization") or "",
+        _field_name(env, "CHAT_JWT_COOKIE"),
     )
+
+
+_FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_TAKEN_HEADERS = {"cookie", "host", "content-type", "content-length", "x-user-id", "x-session-id", "last-event-id"}
+
+
+def _field_name(env: Environment, name: str, default: str | None = None) -> str | None:
+    """Return the name of a header or a cookie. Source: RFC 9110, section 5.6.2 (token)."""
+    value = env.text(name) or default
+    if value is not None and (not _FIELD_NAME.fullmatch(value) or value.lower() in _TAKEN_HEADERS):
+        raise SettingsError(f"{name} cannot be the name of what carries the token")
+    return value
 
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]*[A-Za-z0-9\]](:\*)?")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from starlette.requests import Request
 
+from chat.http.auth.token_place import TokenPlace
 from chat.http.errors import Forbidden, InvalidRequest, Unauthenticated
-from chat.http.request_fields import SESSION_ID, USER_ID, header
+from chat.http.request_fields import SESSION_ID, USER_ID
 from chat.settings import AuthSettings
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class Canceller(NamedTuple):
 
 
 class TokenVerifier(Protocol):
-    """Knows whom a bearer token names."""
+    """Knows where a request carries its token, and whom it names."""
+
+    place: TokenPlace
 
     async def user_id(self, token: str) -> str:
         """Return the user's id.
@@ -94,7 +97,7 @@ async def _user_if_known(request: Request, tokens: TokenVerifier | None) -> str 
     if tokens is None:
         _require_authenticated_caller(request)
         return USER_ID.read(request)
-    user_id = await tokens.user_id(_bearer_token(request))
+    user_id = await tokens.user_id(tokens.place.read(request))
     if USER_ID.read(request) not in (None, user_id):
         raise Forbidden("The header X-User-Id does not match the token's subject; omit it.")
     return user_id
@@ -112,14 +115,3 @@ def _require_authenticated_caller(request: Request) -> None:
     context = event.get("requestContext") or {}
     if not (context.get("authorizer") or {}).get("iam"):
         raise Unauthenticated("This function trusts X-User-Id only from callers that IAM has authenticated.")
-
-
-def _bearer_token(request: Request) -> str:
-    """Return the token of the header `Authorization`.
-
-    Source: RFC 6750, section 2.1; the scheme's case does not matter (RFC 9110, section 11.1).
-    """
-    scheme, _, token = (header(request, "Authorization") or "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthenticated("Send a bearer token in the header Authorization.")
-    return token.strip()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jwt
 
 from chat.domain.model import is_name
+from chat.http.auth.token_place import TokenPlace
 from chat.http.errors import Unauthenticated
 from chat.settings import AuthSettings, Secret, SettingsError, is_reference
 
@@ -93,6 +94,7 @@ class Tokens:
     """Checks bearer tokens against pinned algorithms, issuer and audience."""
 
     def __init__(self, auth: AuthSettings, keys: Keys) -> None:
+        self.place = TokenPlace(auth.token_header, auth.token_cookie)
         self._auth = auth
         self._keys = keys
 
