@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from chat.application.telemetry_events import TelemetryEvent
 from chat.domain.answer import Answer
 from chat.domain.events import Event
+from chat.domain.listing import ChatDetails, ChatSummary, Feedback, Place, StoredMessage
 from chat.domain.model import (
     AlreadyAnswered,
     Chat,
@@ -346,4 +347,137 @@ class AnswerTelemetry(Protocol):
 
     def record(self, event: TelemetryEvent) -> None:
         """Take note of it. Never raises or waits, never sees a text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChatChange:
+    """What a person changes of a chat; None leaves a member as it is, a tuple holds its new value."""
+
+    title: tuple[str | None] | None = None
+    system_prompt: tuple[str | None] | None = None
+    model: tuple[str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageView:
+    """Which messages of a chat are looked at: a branch by its last message, the active one, or the whole tree."""
+
+    leaf_id: str | None = None
+    is_whole_tree: bool = False
+
+    @property
+    def name(self) -> str:
+        """By which cursors of one view are told from those of another."""
+        return "all" if self.is_whole_tree else self.leaf_id or "active"
+
+
+class DeletedPart(NamedTuple):
+    """Messages that are no more, and in which sessions they were written: what Redis may have of them goes too."""
+
+    message_ids: Sequence[str]
+    session_ids: Sequence[str]
+
+
+class ChatLibrary(Protocol):
+    """Chats and messages as their user looks through them. Every method raises `StorageUnavailable`."""
+
+    async def list_chats(
+        self, user_id: str, after: Place | None, limit: int, words: Sequence[str] = ()
+    ) -> list[ChatSummary]:
+        """Return up to `limit` chats behind `after`, the one with the newest activity first.
+
+        With `words` only those whose title or one of whose messages holds all of them.
+        """
+        ...
+
+    async def read_chat(self, chat_id: str, user_id: str) -> ChatDetails:
+        """Return a chat.
+
+        Raises:
+            ChatNotFound: unknown, or someone else's.
+        """
+        ...
+
+    async def change_chat(
+        self, chat_id: str, user_id: str, change: ChatChange, is_expected: Callable[[ChatDetails], bool]
+    ) -> ChatDetails:
+        """Change a chat in one transaction, if it is as it is expected to be, and return it.
+
+        Raises:
+            ChatNotFound: unknown, or someone else's.
+            ChatChanged: it is not as expected; nothing was changed.
+        """
+        ...
+
+    async def list_messages(
+        self, chat_id: str, view: MessageView, before: tuple[int, str] | None, limit: int, max_bytes: int
+    ) -> tuple[list[StoredMessage], tuple[int, str] | None]:
+        """Return the newest messages of the view, oldest first, and where the page before them ends.
+
+        `before` is such an end. Up to `limit` messages, or until their texts come to `max_bytes`; at least one.
+
+        Raises:
+            MessageNotFound: the view's leaf is no message of the chat.
+        """
+        ...
+
+    async def running_answers(self, chat_id: str) -> list[StoredAnswer]:
+        """Return the answers of a chat that have not ended."""
+        ...
+
+    async def chat_ids(self, user_id: str, limit: int) -> list[str]:
+        """Return the ids of some of the user's chats."""
+        ...
+
+    async def count_chats(self, user_id: str) -> int:
+        """Return how many chats the user has."""
+        ...
+
+    async def expired_chats(self, before: datetime | None, limit: int) -> list[tuple[str, str]]:
+        """Return chat and user of some chats without activity since `before`, and of those half deleted."""
+        ...
+
+    async def mark_deleted(self, chat_id: str, user_id: str, now: datetime) -> None:
+        """Let the chat be found no more; also by who would write into it.
+
+        Raises:
+            ChatNotFound: there is none, or it is someone else's.
+        """
+        ...
+
+    async def delete_some(self, chat_id: str) -> DeletedPart | None:
+        """Delete a bounded part of a chat's messages in one transaction; None when the chat itself was deleted."""
+        ...
+
+    async def put_feedback(self, chat_id: str, message_id: str, feedback: Feedback, now: datetime) -> None:
+        """Store what the user thinks of an answer, in the place of what was stored.
+
+        Raises:
+            MessageNotFound: the chat has no such answer.
+        """
+        ...
+
+    async def delete_feedback(self, chat_id: str, message_id: str) -> None:
+        """Take it back.
+
+        Raises:
+            MessageNotFound: the chat has no such answer.
+        """
+        ...
+
+
+class ChatTraces(Protocol):
+    """What Redis keeps of chats and users for a while."""
+
+    async def ping(self) -> None:
+        """Make one round trip. Raises StorageUnavailable."""
+        ...
+
+    async def forget_messages(self, chat_id: str, part: DeletedPart) -> None:
+        """Delete every key of these messages and sessions. Raises StorageUnavailable."""
+        ...
+
+    async def forget_user(self, user_id: str) -> None:
+        """Delete the user's limits. Raises StorageUnavailable."""
         ...

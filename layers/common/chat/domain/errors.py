@@ -2,6 +2,7 @@
 
 ChatError                anything a client is told about; `chat.http.problems` maps it to a response
 ├── ChatNotFound         unknown, or someone else's: the two look the same
+├── ChatChanged          it is no longer as the client knew it
 ├── MessageNotFound      no such message in this chat
 ├── InvalidContent       the message's text cannot be accepted
 ├── UnsupportedContent   the message holds something else than text
@@ -37,6 +38,15 @@ class ChatNotFound(ChatError):
 
     def __init__(self) -> None:
         super().__init__("There is no such chat for this user.")
+
+
+class ChatChanged(ChatError):
+    """The chat is no longer as the client knew it."""
+
+    code = "precondition_failed"
+
+    def __init__(self) -> None:
+        super().__init__("The chat has changed since it was read: read it again.")
 
 
 class MessageNotFound(ChatError):

@@ -36,17 +36,23 @@ def title_from(content: str) -> str | None:
     return None
 
 
+def cut_graphemes(text: str, characters: int) -> str:
+    """Return the beginning of a text, at most so many code points, never inside what readers see as one character."""
+    if len(text) <= characters:
+        return text
+    end = characters
+    while end > 1 and is_inside_grapheme(text, end):
+        end -= 1
+    return text[:end]
+
+
 def _cut(words: str) -> str:
     end = TITLE_CHARACTERS - 1
     space = words.rfind(" ", 0, end + 1)
-    if space > end // 2:
-        return words[:space]
-    while end > 1 and _joins(words, end):
-        end -= 1
-    return words[:end]
+    return words[:space] if space > end // 2 else cut_graphemes(words, end)
 
 
-def _joins(text: str, at: int) -> bool:
+def is_inside_grapheme(text: str, at: int) -> bool:
     """Tell whether the code points around `at` are parts of one character."""
     before, after = text[at - 1], text[at]
     if _ZERO_WIDTH_JOINER in (before, after) or unicodedata.category(after).startswith("M"):

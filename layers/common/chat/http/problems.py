@@ -18,6 +18,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from chat.domain.errors import (
+    ChatChanged,
     ChatError,
     ChatNotFound,
     IdempotencyConflict,
@@ -78,6 +79,7 @@ PROBLEM_TYPES: dict[type[ChatError], ProblemType] = {
     MessageNotFound: ProblemType(404, "Message not found"),
     NotFound: ProblemType(404, "Not found"),
     MethodNotAllowed: ProblemType(405, "Method not allowed"),
+    ChatChanged: ProblemType(412, "Precondition failed"),
     PayloadTooLarge: ProblemType(413, "Payload too large"),
     UnsupportedMediaType: ProblemType(415, "Unsupported media type"),
     InvalidContent: ProblemType(422, "Invalid content"),

@@ -27,19 +27,24 @@ def load_answer(connection: Connection, statement: Select[Any], values: dict[str
     if row["status"] != Status.STREAMING:
         place = {"b_chat": row["chat_id"], "b_message": row["id"]}
         sources = [Source(title, url) for title, url in connection.execute(SOURCES, place)]
-    return _stored_answer(row, sources)
+    return stored_answer(row, sources)
 
 
-def _stored_answer(row: RowMapping, sources: Sequence[Source]) -> StoredAnswer:
-    usage = None
-    if row["output_tokens"] is not None:
-        usage = Usage(
-            row["input_tokens"],
-            row["output_tokens"],
-            bool(row["usage_estimated"]),
-            row["cached_tokens"],
-            row["reasoning_tokens"],
-        )
+def usage_of(row: RowMapping) -> Usage | None:
+    """Return the tokens of an answer; None before its end."""
+    if row["output_tokens"] is None:
+        return None
+    return Usage(
+        row["input_tokens"],
+        row["output_tokens"],
+        bool(row["usage_estimated"]),
+        row["cached_tokens"],
+        row["reasoning_tokens"],
+    )
+
+
+def stored_answer(row: RowMapping, sources: Sequence[Source]) -> StoredAnswer:
+    """Return the answer in a row of the table."""
     return StoredAnswer(
         AnswerIds(row["chat_id"], row["id"], row["reply_to"], row["session_id"], row["model"]),
         Status(row["status"]),
@@ -48,7 +53,7 @@ def _stored_answer(row: RowMapping, sources: Sequence[Source]) -> StoredAnswer:
         sources,
         row["finish_reason"],
         row["error_code"],
-        usage,
+        usage_of(row),
         row["owner_token"],
         row["owner_seen_at"],
         row["deadline_at"],

@@ -1,0 +1,42 @@
+"""Follows one branch of a chat backwards through messages that are read newest first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row
+
+from chat.domain.model import ROOT
+
+
+class PathFinder:
+    """Says which messages are on the way from a message to the beginning of its chat.
+
+    Begins with that message's id, with LEAF for the end of the active branch, or with ANY to take every message. What
+    is stored without a parent, as before there were branches, follows whichever answer comes next.
+    """
+
+    LEAF = "leaf"
+    ANY = "any"
+    _ANSWER = "answer"
+
+    def __init__(self, wanted: str) -> None:
+        self._wanted = wanted
+        self.is_whole = False
+        """The beginning of the chat has been reached."""
+
+    def takes(self, row: Row[Any]) -> bool:
+        """Tell whether the message is the next one on the way."""
+        if self._wanted == self.ANY:
+            return True
+        if self._wanted in (self.LEAF, self._ANSWER):
+            return row.reply_to is not None and not row.is_aside
+        return bool(row.id == self._wanted)
+
+    def follow(self, row: Row[Any]) -> None:
+        """Go on from a message that was taken."""
+        if self._wanted == self.ANY:
+            return
+        parent = row.reply_to if row.reply_to is not None else row.parent_id
+        self._wanted = self._ANSWER if parent is None else parent
+        self.is_whole = parent == ROOT
