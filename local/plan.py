@@ -141,6 +141,20 @@ def _functions(root: Path, folder: Path, concurrency: int) -> tuple[FunctionPlan
             most=8,
         ),
         FunctionPlan(
+            "manage_chats",
+            folder / "manage_chats",
+            "app.handler",
+            plain,
+            (
+                "/api/chats",
+                "/api/models",
+                _CHAT,
+                f"{_CHAT}/messages",
+                f"{_CHAT}/messages/[^/]+/feedback",
+            ),
+            timeout_seconds=30,
+        ),
+        FunctionPlan(
             "cancel_stream",
             folder / "cancel_stream",
             "app.handler",

@@ -51,6 +51,10 @@ def upgrade() -> None:
     for table, name, kind in COLUMNS:
         if name not in {column["name"] for column in sa.inspect(connection).get_columns(table)}:
             op.add_column(table, sa.Column(name, kind()))
+    known = {index["name"] for index in sa.inspect(connection).get_indexes("chats")}
+    for name, column in (("ix_chats_updated", "updated_at"), ("ix_chats_deleted", "deleted_at")):
+        if name not in known:
+            op.create_index(name, "chats", [column])
     op.create_table(
         "message_feedback",
         sa.Column("chat_id", ID, nullable=False),
@@ -76,6 +80,8 @@ def upgrade() -> None:
     if "ix_search_user" not in names:
         op.create_index("ix_search_user", "search_texts", ["user_id"])
     if connection.dialect.name == "mysql" and not _is_mariadb(connection) and "ft_search" not in names:
+        # Else every pair of letters that holds a stop word, such as `a` or `in`, is left out: nobody would find "data".
+        op.execute("SET SESSION innodb_ft_enable_stopword = 0")
         op.execute("ALTER TABLE search_texts ADD FULLTEXT INDEX ft_search (content) WITH PARSER ngram")
     for chat_ids in _chats(connection):
         _fill_parents(connection, chat_ids)

@@ -12,7 +12,7 @@ import pytest
 from chat.adapters.redis import keys
 from chat.domain.model import new_id
 from chat.settings import Settings
-from chat.wiring import cancel_stream, create_chat, stream_chat
+from chat.wiring import cancel_stream, create_chat, manage_chats, stream_chat
 from tests.kit import ai_server
 from tests.kit.ai_server import AIServer, Gate, say
 from tests.kit.fleet import commands
@@ -34,6 +34,7 @@ class Functions:
             "create": create_chat(settings),
             "stream": stream_chat(settings),
             "cancel": cancel_stream(settings),
+            "manage": manage_chats(settings),
         }
         self._open = AsyncExitStack()
 

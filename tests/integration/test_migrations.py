@@ -51,7 +51,8 @@ def schema_of(url: str) -> dict[str, str]:
             found = {name: " ".join(sql.split()) for name, sql in rows}
         else:
             names = inspect(connection).get_table_names()
-            found = {name: connection.exec_driver_sql(f"SHOW CREATE TABLE {name}").one()[1] for name in names}
+            made = {name: connection.exec_driver_sql(f"SHOW CREATE TABLE {name}").one()[1] for name in names}
+            found = {name: "\n".join(sorted(line.rstrip(",") for line in sql.split("\n"))) for name, sql in made.items()}
     found.pop("alembic_version", None)
     return found
 
@@ -64,6 +65,7 @@ def created_from_tables(url: str) -> dict[str, str]:
     with connect(url) as connection:
         metadata.create_all(connection)
         if connection.dialect.name == "mysql":
+            connection.exec_driver_sql("SET SESSION innodb_ft_enable_stopword = 0")
             connection.exec_driver_sql(FULLTEXT)
     return schema_of(url)
 

@@ -203,6 +203,9 @@ class MemoryChats:
             finished_at=final.finished_at,
         )
 
+    async def make_searchable(self, chat_id: str, message_id: str) -> None:
+        self._trip()
+
     async def ping(self) -> None:
         self._trip()
 

@@ -20,6 +20,7 @@ class MemoryCoordination:
         self.intents: set[tuple[str, str]] = set()
         self.leases: set[str] = set()
         self.logs: dict[str, list[Event]] = {}
+        self.discarded: list[str] = []
         self.parked: dict[str, FinalAnswer] = {}
         self.lines: list[MemoryAnswerLease] = []
 
@@ -90,6 +91,11 @@ class MemoryAnswerLease:
 
     async def release(self) -> None:
         self.coordination.leases.discard(self.answer.identity.message_id)
+
+    async def discard(self) -> None:
+        await self.release()
+        self.coordination.logs.pop(self.answer.identity.message_id, None)
+        self.coordination.discarded.append(self.answer.identity.message_id)
 
     async def stash_final(self, final: FinalAnswer) -> bool:
         if self.coordination.is_away:

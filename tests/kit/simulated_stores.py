@@ -205,6 +205,10 @@ class DistantLease:
         except StorageUnavailable:
             pass
 
+    async def discard(self) -> None:
+        await self.release()
+        self.coordination.logs.pop(self.answer.identity.message_id, None)
+
     async def stash_final(self, final: FinalAnswer) -> bool:
         try:
             await self.coordination.network.reach()

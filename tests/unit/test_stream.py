@@ -728,3 +728,17 @@ async def test_another_answer_is_asked_for_with_its_own_message(chats):
     assert [turn.content for turn in world.ai.calls[-1]] == ["question"]
     assert (again.start["messageId"], again.start["model"]) == (repeated.start["messageId"], "other")
     assert world.ai.asked == ["scripted", "other"]
+
+
+async def test_an_owner_whose_chat_was_deleted_says_so_and_leaves_nothing_behind(chats):
+    silence = asyncio.Event()
+    world = World(chats, ai=ScriptedAI("Hello", silence, Finish("stop")))
+    chat_id = await world.new_chat()
+    client, task = await world.begin(chat_id)
+    await client.has(2)
+    del chats.rows[chat_id]
+    silence.set()
+    await task
+    assert client.done["saved"] is False
+    assert (world.coordination.parked, world.coordination.logs) == ({}, {})
+    assert world.coordination.discarded == [client.start["messageId"]]

@@ -82,6 +82,8 @@ class Settings:
     max_concurrency: int
     """How many requests one process serves at once."""
     telemetry: TelemetrySettings
+    models: tuple[str, ...] = ()
+    """What clients may choose from; the first is the default."""
     allowed_origins: tuple[str, ...] = ()
     """Other origins whose pages may call: exact, with `:*` for any port, or `*` alone."""
     models: tuple[ModelChoice, ...] = ()
@@ -115,6 +117,7 @@ class Settings:
             deadline_margin_seconds=env.seconds("CHAT_DEADLINE_MARGIN_SECONDS", 5),
             max_concurrency=env.whole("AWS_LAMBDA_MAX_CONCURRENCY", 1, least=1),
             telemetry=_read_telemetry(env),
+            models=_read_models(env),
             allowed_origins=_read_origins(env),
             models=read_choices(env),
             ai=read_ai(env) if with_ai else None,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.types import Lifespan
@@ -33,9 +33,14 @@ from chat.http.auth.identity import token_verifier
 from chat.http.health import Health
 from chat.http.problems import MEDIA_TYPE
 from chat.http.rebuilt import Rebuilt
-from chat.http.routes import HttpDeps, application, cancel_routes, create_routes, stream_routes
+from chat.http.routes import HttpDeps, application, cancel_routes, stream_routes
 from chat.http.ui_routes import ui_routes
 from chat.settings import Secret, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from chat.application.manage_chats import ManageChats
 
 WARM_SECONDS = 2.0
 """How long a cold start waits for its first connection to the AI."""
@@ -130,11 +135,42 @@ def open_resources(settings: Settings, secrets: Secrets | None = None) -> Resour
     return Resources(chats, coordination, rate_limiter, telemetry, recover, http)
 
 
-def create_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette:
+def create_chat(settings: Settings, secrets: Secrets | None = None) -> FastAPI:
     """Return the application of create_chat."""
+    from chat.http.chat_routes import add_create_routes
+    from chat.http.fastapi_app import fastapi_application
+
     resources = open_resources(settings, secrets)
     create = CreateChat(resources.chats, resources.rate_limiter, resources.telemetry, now)
-    return application(resources.http, create_routes(resources.http, create), closing(resources))
+    return fastapi_application(
+        resources.http, "create_chat", lambda app: add_create_routes(app, resources.http, create), closing(resources)
+    )
+
+
+def manage_chats(settings: Settings, secrets: Secrets | None = None) -> FastAPI:
+    """Return the application of manage_chats."""
+    from chat.http.chat_routes import add_manage_routes
+    from chat.http.fastapi_app import fastapi_application
+
+    resources = open_resources(settings, secrets)
+    manage = manage_chats_with(resources)
+    return fastapi_application(
+        resources.http, "manage_chats", lambda app: add_manage_routes(app, resources.http, manage), closing(resources)
+    )
+
+
+def manage_chats_with(resources: Resources) -> ManageChats:
+    """Return what looks through chats and deletes them."""
+    from chat.adapters.mysql.library import SqlChatLibrary
+    from chat.application.manage_chats import ManageChats
+
+    return ManageChats(
+        SqlChatLibrary(resources.chats.database),
+        traces=resources.coordination,
+        cancel=cancel_answer(resources),
+        recover=resources.recover,
+        now=now,
+    )
 
 
 def cancel_stream(settings: Settings, secrets: Secrets | None = None) -> Starlette:

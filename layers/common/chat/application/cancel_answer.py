@@ -74,7 +74,7 @@ class CancelAnswer:
         if answer is None:
             result = await self._before_arrival(chat_id, user_id, session_id, target)
         else:
-            result = await self._stop(answer, session_id)
+            result = await self.stop(answer, session_id)
         milliseconds = (self.now() - began).total_seconds() * 1000
         message_id = answer.identity.message_id if answer else None
         self.telemetry.record(
@@ -119,13 +119,14 @@ class CancelAnswer:
         if answer is None:
             return Cancelling(None)
         await self.signals.delete_pending_cancel(chat_id, target.user_message_id)
-        return await self._stop(answer, session_id)
+        return await self.stop(answer, session_id)
 
-    async def _stop(self, answer: StoredAnswer, session_id: str) -> CancelResult:
+    async def stop(self, answer: StoredAnswer, by_session: str) -> CancelResult:
+        """Ask for the end of this answer and wait for it, for a bounded time; as `__call__`, without its record."""
         answer = await self.recover(answer)
         if answer.is_active:
             identity = answer.identity
-            await self.signals.request_cancel(identity.chat_id, identity.message_id, session_id)
+            await self.signals.request_cancel(identity.chat_id, identity.message_id, by_session)
             answer = await self._await_end(answer)
         if answer.is_active:
             return Cancelling(answer.identity.message_id)

@@ -24,6 +24,8 @@ class StoreResult(NamedTuple):
 
     is_saved: bool
     stored_by_other: StoredAnswer | None = None
+    is_deleted: bool = False
+    """The chat is no more, and with it the answer's row."""
 
 
 class FinalStore:
@@ -66,7 +68,10 @@ class FinalStore:
         if await chats.finish(identity.chat_id, identity.message_id, self._owner_token, final):
             return StoreResult(is_saved=True)
         stored = await chats.find_answer(identity.chat_id, identity.message_id)
-        if stored is None or stored.is_active:
+        if stored is None:
+            logger.warning("an answer ended after its chat was deleted")
+            return StoreResult(is_saved=False, is_deleted=True)
+        if stored.is_active:
             raise StorageUnavailable
         is_the_same = (stored.status, stored.text) == (final.outcome.status, final.text)
         return StoreResult(is_saved=True, stored_by_other=None if is_the_same else stored)

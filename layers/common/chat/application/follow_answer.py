@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chat.application.admission import StreamPlace
 from chat.application.deps import Deliver
@@ -12,7 +12,7 @@ from chat.application.recover_orphans import OrphanRecovery
 from chat.application.telemetry_events import FallbackTaken, LimitReached
 from chat.domain.errors import RateLimited, StorageUnavailable
 from chat.domain.events import EventName
-from chat.domain.model import StoredAnswer
+from chat.domain.model import Status, StoredAnswer
 from chat.domain.replay import growth, join, last_events, replay, restart
 
 POLL_SECONDS = 0.1
@@ -177,6 +177,8 @@ class Following:
             stored = await self._deps.chats.find_answer(identity.chat_id, identity.message_id)
             if stored is not None:
                 self._stored = await self._deps.recover(stored)
+            else:  # its chat was deleted, and what ran in it was cancelled
+                self._stored = replace(self._stored, status=Status.CANCELLED)
         except StorageUnavailable:
             self._deps.telemetry.record(FallbackTaken("follow_blind", self.message_id))
 

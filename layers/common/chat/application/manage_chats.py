@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from chat.application.cancel_answer import CancelAnswer, CancelTarget
+from chat.application.cancel_answer import CancelAnswer
 from chat.application.ports import ChatChange, ChatLibrary, ChatTraces, MessageView
 from chat.application.recover_orphans import OrphanRecovery
 from chat.domain.errors import ChatNotFound
@@ -23,7 +23,10 @@ from chat.domain.listing import (
     read_chats_cursor,
     read_messages_cursor,
 )
+from chat.domain.model import StoredAnswer
 
+RELEASE_SECONDS, RELEASE_LOOKS = 0.05, 20
+"""How often, and how many times, it is looked whether the owner of an ended answer has let go of it."""
 MAX_ERASED_AT_ONCE = 20
 """How many chats one request erases at most."""
 ERASE_SECONDS = 8.0
@@ -98,28 +101,36 @@ class ManageChats:
         return await self.library.change_chat(chat_id, user_id, change, is_expected)
 
     async def delete_chat(self, chat_id: str, user_id: str) -> None:
-        """Cancel what runs in a chat, then delete it with all that MySQL and Redis have of it.
+        """Delete a chat with all that MySQL and Redis have of it; what runs in it is cancelled first.
 
-        A delete that broke off is completed by the next one, or by the retention's.
+        It is hidden at once, then nothing can begin in it. A delete that broke off after that is completed by the next
+        one, or by the retention's.
 
         Raises:
             ChatNotFound: unknown, or someone else's.
-            StorageUnavailable: a store is away. If it is Redis, and nothing had been deleted before, nothing was.
+            StorageUnavailable: a store is away; where Redis was away from the beginning nothing has changed.
         """
         await self.traces.ping()
-        await self._cancel_all(chat_id, user_id)
         await self.library.mark_deleted(chat_id, user_id, self.now())
-        await self._cancel_all(chat_id, None)  # what began meanwhile; nothing can begin any more
-        while (part := await self.library.delete_some(chat_id)) is not None:
-            await self.traces.forget_messages(chat_id, part)
+        running = await self.library.running_answers(chat_id)
+        await asyncio.gather(*map(self._stop, running))
+        while (part := await self.library.next_part(chat_id)).message_ids:
+            await self.traces.forget_messages(chat_id, part)  # first: afterwards nobody knows their names
+            await self.library.delete_part(chat_id, part)
+        await self.library.delete_rest(chat_id)
 
-    async def _cancel_all(self, chat_id: str, user_id: str | None) -> None:
-        """Cancel every running answer, as the cancel route does, and wait for their ends for a bounded time."""
-        answers = await self.library.running_answers(chat_id)
-        await asyncio.gather(*(self._cancel_one(chat_id, user_id, one.identity.session_id, one.identity.message_id) for one in answers))
+    async def _stop(self, answer: StoredAnswer) -> None:
+        """Cancel an answer as the cancel route does, and let its owner write its last: after that it writes no more."""
+        await self.cancel.stop(answer, answer.identity.session_id)
+        identity = answer.identity
+        for _ in range(RELEASE_LOOKS):
+            owner = await self.traces.owner_status(identity.chat_id, identity.message_id)
+            if owner is None or not owner.is_alive:
+                return
+            await asyncio.sleep(RELEASE_SECONDS)
 
     async def delete_chats(self, user_id: str) -> tuple[int, int]:
-        """Delete some of the user's chats, and with the last of them the user's limits; return how many, and what is left.
+        """Delete some of the user's chats, and with the last one the limits; return how many, and how many are left.
 
         Raises:
             StorageUnavailable: a store is away; what was deleted stays so.

@@ -99,6 +99,10 @@ class Chats(Protocol):
         """
         ...
 
+    async def make_searchable(self, chat_id: str, message_id: str) -> None:
+        """Let the search find an answer that has ended, and its message; may be repeated."""
+        ...
+
     async def ping(self) -> None:
         """Make one round trip."""
         ...
@@ -170,6 +174,10 @@ class AnswerLease(Protocol):
 
     async def release(self) -> None:
         """Append what is left of the log with the end, and take back lease, session and registration. Bounded."""
+        ...
+
+    async def discard(self) -> None:
+        """Leave nothing of the answer in Redis, because its chat was deleted. Bounded."""
         ...
 
     async def stash_final(self, final: FinalAnswer) -> bool:
@@ -372,8 +380,8 @@ class MessageView:
         return "all" if self.is_whole_tree else self.leaf_id or "active"
 
 
-class DeletedPart(NamedTuple):
-    """Messages that are no more, and in which sessions they were written: what Redis may have of them goes too."""
+class ChatPart(NamedTuple):
+    """Some messages of a chat, and in which sessions they were written: what Redis may have of them goes too."""
 
     message_ids: Sequence[str]
     session_ids: Sequence[str]
@@ -446,8 +454,16 @@ class ChatLibrary(Protocol):
         """
         ...
 
-    async def delete_some(self, chat_id: str) -> DeletedPart | None:
-        """Delete a bounded part of a chat's messages in one transaction; None when the chat itself was deleted."""
+    async def next_part(self, chat_id: str) -> ChatPart:
+        """Return a bounded part of a chat's messages; empty when there are none."""
+        ...
+
+    async def delete_part(self, chat_id: str, part: ChatPart) -> None:
+        """Delete these messages, and what belongs to them, in one transaction."""
+        ...
+
+    async def delete_rest(self, chat_id: str) -> None:
+        """Delete a chat without messages."""
         ...
 
     async def put_feedback(self, chat_id: str, message_id: str, feedback: Feedback, now: datetime) -> None:
@@ -474,7 +490,11 @@ class ChatTraces(Protocol):
         """Make one round trip. Raises StorageUnavailable."""
         ...
 
-    async def forget_messages(self, chat_id: str, part: DeletedPart) -> None:
+    async def owner_status(self, chat_id: str, message_id: str) -> OwnerStatus | None:
+        """Return what is known of an answer's owner; None when Redis does not answer."""
+        ...
+
+    async def forget_messages(self, chat_id: str, part: ChatPart) -> None:
         """Delete every key of these messages and sessions. Raises StorageUnavailable."""
         ...
 

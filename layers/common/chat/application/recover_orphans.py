@@ -54,6 +54,7 @@ class OrphanRecovery:
                 self.telemetry.record(OrphanRecovered(stored, "interrupted"))
         else:
             return stored
+        await self.chats.make_searchable(identity.chat_id, identity.message_id)
         return await self.chats.find_answer(identity.chat_id, identity.message_id) or stored
 
     def _is_dead(self, stored: StoredAnswer, owner: OwnerStatus | None) -> bool:

@@ -22,7 +22,7 @@ from chat.application.ports import AnswerLease, Dropped, Finish, ReasoningDelta,
 from chat.application.stop_signal import StopSignal
 from chat.application.telemetry_events import AnswerEnded, AnswerStarted, FirstDeltaSent, TelemetryEvent
 from chat.domain.answer import Answer
-from chat.domain.errors import AnswerFailed, FailureCode
+from chat.domain.errors import AnswerFailed, FailureCode, StorageUnavailable
 from chat.domain.events import Event
 from chat.domain.model import ChatMessage, FinalAnswer, NewAnswer, Outcome, Started, Status, Usage
 from chat.domain.prompt_window import estimate_input, estimate_tokens, fit_history
@@ -158,16 +158,27 @@ class AnswerRun:
         answer = self.answer
         usage = self._usage or self._estimated_usage()
         final = FinalAnswer(outcome, answer.text, answer.reasoning, answer.sources, usage, self._deps.now())
-        is_saved, stored_by_other = await self._final_store.store(final)
-        if stored_by_other is not None:
-            self._deliver([restart(stored_by_other)], True)
-            self._deliver(replay(stored_by_other)[1:], False)
+        result = await self._final_store.store(final)
+        if result.stored_by_other is not None:
+            self._deliver([restart(result.stored_by_other)], True)
+            self._deliver(replay(result.stored_by_other)[1:], False)
         else:
-            last = answer.end(outcome, usage, is_saved)
+            last = answer.end(outcome, usage, result.is_saved)
+            let_go = self._lease.discard if result.is_deleted else self._lease.release
             # Begun together, they share a round trip.
-            await asyncio.gather(self._lease.release(), self._admission.release(self._tokens_used()))
+            await asyncio.gather(let_go(), self._admission.release(self._tokens_used()))
             self._deliver(last, True)
+            if result.is_saved:
+                await self._make_searchable()
         self._record(AnswerEnded, self._milliseconds())
+
+    async def _make_searchable(self) -> None:
+        """Let the search find the answer; the client, who has all of it, does not wait for this."""
+        identity = self.answer.identity
+        try:
+            await self._deps.chats.make_searchable(identity.chat_id, identity.message_id)
+        except StorageUnavailable:
+            logger.warning("an answer cannot be searched")
 
     async def _close(self, checkpoints: asyncio.Task[None]) -> None:
         """End what serves this answer. Each part begins with what matters, so that it is done also if cancelled."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from chat.domain.errors import ChatError
 from chat.domain.model import Source, Status, Usage
 from chat.domain.title import cut_graphemes, is_inside_grapheme
 
@@ -20,17 +19,14 @@ SNIPPET_CHARACTERS = 160
 MAX_PAGE_BYTES = 1 << 20
 """A page of messages ends here, or at its limit; one message is always on it."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_MICROSECONDS = 250_000_000_000_000_000
+_MAX_SEQ = 1 << 31
 _DIGEST_BYTES = 12
 _BLANK = re.compile(r"\s+")
 
 
-class InvalidCursor(ChatError):
+class InvalidCursor(ValueError):
     """The cursor is none that this list gave to this user."""
-
-    code = "invalid_request"
-
-    def __init__(self) -> None:
-        super().__init__("The query parameter cursor is none that this list has given: begin without one.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +124,10 @@ def read_chats_cursor(cursor: str, user_id: str, query: str | None) -> Place:
     Raises:
         InvalidCursor: it was changed, or given for another list.
     """
-    microseconds, chat_id = _opened(cursor, ["chats", user_id, query])
-    return Place(_EPOCH + timedelta(microseconds=int(microseconds)), str(chat_id))
+    match _opened(cursor, ["chats", user_id, query]):
+        case [int(microseconds), str(chat_id)] if 0 <= microseconds < _MAX_MICROSECONDS:
+            return Place(_EPOCH + timedelta(microseconds=microseconds), chat_id)
+    raise InvalidCursor
 
 
 def messages_cursor(end: tuple[int, str], user_id: str, chat_id: str, view: str) -> str:
@@ -143,8 +141,10 @@ def read_messages_cursor(cursor: str, user_id: str, chat_id: str, view: str) -> 
     Raises:
         InvalidCursor: it was changed, or given for another chat or view.
     """
-    seq, wanted = _opened(cursor, ["messages", user_id, chat_id, view])
-    return int(seq), str(wanted)
+    match _opened(cursor, ["messages", user_id, chat_id, view]):
+        case [int(seq), str(wanted)] if 0 <= seq <= _MAX_SEQ:
+            return seq, wanted
+    raise InvalidCursor
 
 
 def _sealed(values: list[object], purpose: list[object]) -> str:
@@ -160,7 +160,7 @@ def _opened(cursor: str, purpose: list[object]) -> list[Any]:
         if digest != _digest(data, purpose) or _sealed(json.loads(data), purpose) != cursor:
             raise InvalidCursor
         values: list[Any] = json.loads(data)
-    except ValueError:
+    except ValueError:  # InvalidCursor is one
         raise InvalidCursor from None
     return values
 

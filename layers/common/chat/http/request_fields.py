@@ -30,6 +30,7 @@ _UTF8 = {"utf-8", "utf8", "us-ascii", "ascii"}
 _JSON = re.compile(
     r"application/json|[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+\+json|text/(?!xml$)[0-9a-z.+-]+"
 )
+_DIGITS = re.compile(r"[0-9]{1,9}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -157,6 +158,8 @@ USER_ID = Header("X-User-Id", NAME, "it says who is calling")
 SESSION_ID = Header("X-Session-Id", NAME, "it says which of the user's devices is calling")
 IDEMPOTENCY_KEY = Header("Idempotency-Key", KEY)
 CHAT_ID = PathParameter("chatId", UUID)
+MESSAGE_ID_IN_PATH = PathParameter("messageId", UUID)
+LEAF = QueryParameter("leaf", UUID)
 MESSAGE_ID = QueryParameter("messageId", UUID)
 USER_MESSAGE_ID = QueryParameter("userMessageId", UUID)
 MESSAGE_ID_FIELD = BodyField("messageId", UUID)
@@ -189,6 +192,44 @@ def last_event_id(request: Request) -> LastEventId | None:
     if request.query_params.getlist(_LAST_EVENT_QUERY.name) == [""]:
         return None
     return _LAST_EVENT_QUERY.read(request)
+
+
+def query_text(request: Request, name: str, max_chars: int) -> str | None:
+    """Return a query parameter of at most `max_chars` code points; None when it was not sent.
+
+    Raises:
+        InvalidRequest: it was sent more than once, is too long or empty.
+    """
+    text = _once(request.query_params.getlist(name), f"The query parameter {name}")
+    if text is not None and (complaint := "is empty" if not text else text_complaint(text, max_chars)):
+        raise InvalidRequest(f"The query parameter {name} {complaint}.")
+    return text
+
+
+def query_number(request: Request, name: str, default: int, least: int, most: int) -> int:
+    """Return a query parameter that is a whole number from `least` to `most`.
+
+    Raises:
+        InvalidRequest: it was sent more than once, or is no such number.
+    """
+    text = _once(request.query_params.getlist(name), f"The query parameter {name}")
+    if text is None:
+        return default
+    if not (_DIGITS.fullmatch(text) and least <= int(text) <= most):
+        raise InvalidRequest(f"The query parameter {name} must be a whole number from {least} to {most}.")
+    return int(text)
+
+
+def query_flag(request: Request, name: str) -> bool:
+    """Return a query parameter that is `true` or `false`; False when it was not sent.
+
+    Raises:
+        InvalidRequest: it was sent more than once, or is neither.
+    """
+    text = _once(request.query_params.getlist(name), f"The query parameter {name}")
+    if text not in (None, "true", "false"):
+        raise InvalidRequest(f"The query parameter {name} must be true or false.")
+    return text == "true"
 
 
 def content_field(body: Body, max_chars: int, name: str = "content") -> str:

@@ -16,12 +16,11 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from chat.application.cancel_answer import CancelAnswer, Cancelled, Cancelling, CancelResult, CancelTarget
-from chat.application.create_chat import CreateChat
 from chat.application.follow_answer import FollowAnswer, Following, FollowRequest
 from chat.application.run_answer import AnswerRun
 from chat.application.start_answer import SendMessage, StartAnswer
 from chat.domain.model import StoredAnswer
-from chat.http.auth.identity import TokenVerifier, identify_caller, identify_canceller, identify_user
+from chat.http.auth.identity import TokenVerifier, identify_caller, identify_canceller
 from chat.http.cors import Cors
 from chat.http.errors import InvalidRequest
 from chat.http.event_stream import EventStreamResponse
@@ -30,7 +29,6 @@ from chat.http.problems import UnknownErrors, exception_handlers
 from chat.http.request_fields import (
     ATTEMPT_ID_FIELD,
     CHAT_ID,
-    IDEMPOTENCY_KEY,
     MESSAGE_ID,
     MESSAGE_ID_FIELD,
     USER_MESSAGE_ID,
@@ -42,14 +40,12 @@ from chat.http.request_fields import (
     model_field,
     parent_field,
     read_json,
-    text_field,
 )
 from chat.http.sse import encoder
 from chat.settings import Settings
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-MAX_TITLE_CHARS = 200
 DEFAULT_SECONDS_LEFT = 900.0
 """Where no platform sets a deadline: as long as Lambda's longest.
 
@@ -91,23 +87,6 @@ def health_endpoint(health: Health) -> Endpoint:
         return JSONResponse(report, 200 if report["mysql"]["ok"] else 503, {"cache-control": "no-store"})
 
     return endpoint
-
-
-def create_routes(deps: HttpDeps, create: CreateChat) -> list[Route]:
-    """Return the routes of create_chat."""
-    settings = deps.settings
-
-    async def endpoint(request: Request) -> Response:
-        user_id = await identify_user(request, deps.tokens)
-        key = IDEMPOTENCY_KEY.read(request)
-        body = await read_json(request, settings.max_body_bytes, may_be_empty=True)
-        title = text_field(body, "title", MAX_TITLE_CHARS)
-        system_prompt = text_field(body, "systemPrompt", settings.max_content_chars)
-        chat = await create(user_id, title, system_prompt, key)
-        document = {"chatId": chat.id, "title": chat.title, "createdAt": rfc3339(chat.created_at)}
-        return JSONResponse(document, 201)
-
-    return [route("/api/chat/create", endpoint, "POST")]
 
 
 def stream_routes(deps: HttpDeps, stream: StartAnswer, follow: FollowAnswer) -> list[Route]:

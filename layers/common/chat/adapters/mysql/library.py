@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
     Select,
     and_,
     bindparam,
@@ -25,12 +25,21 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from chat.adapters.mysql.database import Database, transaction
-from chat.adapters.mysql.path import PathFinder
+from chat.adapters.mysql.path import Loose, PathFinder
 from chat.adapters.mysql.rows import stored_answer, usage_of
 from chat.adapters.mysql.tables import chats, message_feedback, message_sources, messages, search_texts
-from chat.application.ports import ChatChange, DeletedPart, MessageView
+from chat.application.ports import ChatChange, ChatPart, MessageView
 from chat.domain.errors import ChatChanged, ChatNotFound, MessageNotFound
-from chat.domain.listing import PREVIEW_CHARACTERS, ChatDetails, ChatSummary, Feedback, Place, StoredMessage, preview, snippet
+from chat.domain.listing import (
+    PREVIEW_CHARACTERS,
+    ChatDetails,
+    ChatSummary,
+    Feedback,
+    Place,
+    StoredMessage,
+    preview,
+    snippet,
+)
 from chat.domain.model import ROOT, Source, Status, StoredAnswer
 
 ROWS_AT_ONCE = 1000
@@ -179,13 +188,15 @@ class SqlChatLibrary:
         return int(found or 0)
 
     async def expired_chats(self, before: datetime | None, limit: int) -> list[tuple[str, str]]:
-        is_due: ColumnElement[bool] = chats.c.deleted_at.is_not(None)
+        due = [select(chats.c.id, chats.c.user_id).where(chats.c.deleted_at.is_not(None)).limit(limit)]
         if before is not None:
-            is_due = is_due | (chats.c.updated_at < before)
-        statement = select(chats.c.id, chats.c.user_id).where(is_due).limit(limit)
-        return await self._database.run(
-            lambda connection: [(row.id, row.user_id) for row in connection.execute(statement)]
-        )
+            due.append(select(chats.c.id, chats.c.user_id).where(chats.c.updated_at < before).limit(limit))
+
+        def work(connection: Connection) -> list[tuple[str, str]]:
+            found = [(row.id, row.user_id) for statement in due for row in connection.execute(statement)]
+            return list(dict.fromkeys(found))[:limit]
+
+        return await self._database.run(work)
 
     async def mark_deleted(self, chat_id: str, user_id: str, now: datetime) -> None:
         statement = update(chats).where(_CHAT, _USER).values(deleted_at=func.coalesce(chats.c.deleted_at, now))
@@ -193,8 +204,22 @@ class SqlChatLibrary:
         if await self._database.run(lambda connection: connection.execute(statement, values).rowcount) == 0:
             raise ChatNotFound
 
-    async def delete_some(self, chat_id: str) -> DeletedPart | None:
-        return await self._database.run(lambda connection: _delete_some(connection, chat_id))
+    async def next_part(self, chat_id: str) -> ChatPart:
+        statement = select(messages.c.seq, messages.c.id, messages.c.session_id).filter_by(chat_id=chat_id)
+        statement = statement.order_by(messages.c.seq).limit(ROWS_AT_ONCE)
+        found = await self._database.run(lambda connection: connection.execute(statement).all())
+        return ChatPart([row.id for row in found], sorted({row.session_id for row in found}))
+
+    async def delete_part(self, chat_id: str, part: ChatPart) -> None:
+        await self._database.run(lambda connection: _delete_part(connection, chat_id, part))
+
+    async def delete_rest(self, chat_id: str) -> None:
+        def work(connection: Connection) -> None:
+            with transaction(connection):
+                connection.execute(delete(search_texts).filter_by(chat_id=chat_id))
+                connection.execute(delete(chats).where(chats.c.id == chat_id))
+
+        await self._database.run(work)
 
     async def put_feedback(self, chat_id: str, message_id: str, feedback: Feedback, now: datetime) -> None:
         key = {"chat_id": chat_id, "message_id": message_id}
@@ -234,19 +259,19 @@ def _page(after: Place | None, limit: int, words: Sequence[str], with_fulltext: 
 
 
 def _matching(words: Sequence[str], with_fulltext: bool) -> Select[Any]:
-    """Return the chats with a text that holds all words; what the ngram parser cannot find, by reading it."""
-    read = [word for word in words if not with_fulltext or len(word) < _NGRAM]
+    """Return the chats with a text that holds all words. The index finds candidates by runs of letters and digits."""
     statement = select(search_texts.c.chat_id).where(
-        search_texts.c.user_id == bindparam("b_user"), *_holding(search_texts.c.content, read)
+        search_texts.c.user_id == bindparam("b_user"), *_holding(search_texts.c.content, words)
     )
-    if phrases := [f'+"{word}"' for word in words if word not in read]:
+    runs = [run for word in words for run in _RUN.findall(word)]
+    if with_fulltext and runs:
         match = text("MATCH (search_texts.content) AGAINST (:b_phrases IN BOOLEAN MODE)")
-        statement = statement.where(match.bindparams(b_phrases=" ".join(phrases)))
+        statement = statement.where(match.bindparams(b_phrases=" ".join(f'+"{run}"' for run in runs)))
     return statement
 
 
-_NGRAM = 2
-"""How long the ngram parser's pieces are. Source: MySQL reference manual, `ngram_token_size`."""
+_RUN = re.compile(r"[^\W_]{2,}")
+"""What the ngram parser indexes, in pieces of two. Source: MySQL reference manual, `ngram_token_size`."""
 
 
 def _holding(column: ColumnElement[str], words: Sequence[str]) -> list[ColumnElement[bool]]:
@@ -288,7 +313,7 @@ def _list(
     ]
 
 
-def _details(row: Row[Any]) -> ChatDetails:
+def _details(row: Loose) -> ChatDetails:
     return ChatDetails(
         row.id, row.title, row.system_prompt, row.model, row.created_at, row.updated_at, _ids(row.active_ids)
     )
@@ -334,7 +359,8 @@ def _choose(
 ) -> tuple[list[int], tuple[int, str] | None]:
     """Return the numbers of a page's messages, and where the page before it ends; None at the beginning."""
     before, wanted = start
-    path, seqs, size = PathFinder(wanted), [], 0
+    path, size = PathFinder(wanted), 0
+    seqs: list[int] = []
     while True:
         rows = connection.execute(_HEADS, {"b_chat": chat_id, "b_before": before, "b_rows": limit + 1}).all()
         for row in rows:
@@ -389,20 +415,11 @@ def _require_answer(connection: Connection, chat_id: str, message_id: str) -> No
         raise MessageNotFound
 
 
-def _delete_some(connection: Connection, chat_id: str) -> DeletedPart | None:
-    """Delete some messages with all that belongs to them; None when the chat itself is gone."""
-    statement = select(messages.c.seq, messages.c.id, messages.c.session_id).filter_by(chat_id=chat_id)
-    statement = statement.order_by(messages.c.seq)
-    found = connection.execute(statement.limit(ROWS_AT_ONCE)).all()
-    ids = [row.id for row in found]
+def _delete_part(connection: Connection, chat_id: str, part: ChatPart) -> None:
+    """Delete these messages with all that belongs to them."""
     with transaction(connection):
-        if found:
-            for table in (message_sources, message_feedback, search_texts):
-                connection.execute(delete(table).where(table.c.chat_id == chat_id, table.c.message_id.in_(ids)))
+        for table in (message_sources, message_feedback, search_texts):
             connection.execute(
-                delete(messages).where(messages.c.chat_id == chat_id, messages.c.seq <= found[-1].seq)
+                delete(table).where(table.c.chat_id == chat_id, table.c.message_id.in_(part.message_ids))
             )
-            return DeletedPart(ids, sorted({row.session_id for row in found}))
-        connection.execute(delete(search_texts).filter_by(chat_id=chat_id))
-        connection.execute(delete(chats).where(chats.c.id == chat_id))
-    return None
+        connection.execute(delete(messages).where(messages.c.chat_id == chat_id, messages.c.id.in_(part.message_ids)))

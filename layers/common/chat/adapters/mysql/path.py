@@ -8,6 +8,8 @@ from sqlalchemy import Row
 
 from chat.domain.model import ROOT
 
+Loose = Row[*tuple[Any, ...]]
+
 
 class PathFinder:
     """Says which messages are on the way from a message to the beginning of its chat.
@@ -25,7 +27,7 @@ class PathFinder:
         self.is_whole = False
         """The beginning of the chat has been reached."""
 
-    def takes(self, row: Row[Any]) -> bool:
+    def takes(self, row: Loose) -> bool:
         """Tell whether the message is the next one on the way."""
         if self._wanted == self.ANY:
             return True
@@ -33,7 +35,7 @@ class PathFinder:
             return row.reply_to is not None and not row.is_aside
         return bool(row.id == self._wanted)
 
-    def follow(self, row: Row[Any]) -> None:
+    def follow(self, row: Loose) -> None:
         """Go on from a message that was taken."""
         if self._wanted == self.ANY:
             return

@@ -14,34 +14,34 @@ from chat.adapters.mysql.opening import came_before, open_answer
 from chat.adapters.mysql.rows import chat_row, final_values, load_answer, source_rows
 from chat.domain.answer import Answer
 from chat.domain.errors import ChatNotFound, IdempotencyConflict
-from chat.domain.model import AlreadyAnswered, Chat, FinalAnswer, NewAnswer, SessionBusy, Started, StoredAnswer
+from chat.domain.model import ROOT, AlreadyAnswered, Chat, FinalAnswer, NewAnswer, SessionBusy, Started, StoredAnswer
 
 
 class SqlChatRepository:
     """Chats and messages in MySQL or SQLite; one for each process."""
 
     def __init__(self, engine: Engine) -> None:
-        self._database = Database(engine)
+        self.database = Database(engine)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._database.close()
+        await self.database.close()
 
     async def create(self, chat: Chat, idempotency_key: str | None, digest: str | None) -> Chat:
-        return await self._database.run(lambda connection: _create(connection, chat, idempotency_key, digest))
+        return await self.database.run(lambda connection: _create(connection, chat, idempotency_key, digest))
 
     async def find_by_key(self, user_id: str, idempotency_key: str) -> str | None:
         values = {"b_user": user_id, "b_key": idempotency_key}
-        row = await self._database.run(lambda connection: connection.execute(sql.CHAT_BY_KEY, values).first())
+        row = await self.database.run(lambda connection: connection.execute(sql.CHAT_BY_KEY, values).first())
         return None if row is None else str(row.id)
 
     async def require(self, chat_id: str, user_id: str) -> None:
         values = {"b_chat": chat_id, "b_user": user_id}
-        if await self._database.run(lambda connection: connection.execute(sql.OWN_CHAT, values).first()) is None:
+        if await self.database.run(lambda connection: connection.execute(sql.OWN_CHAT, values).first()) is None:
             raise ChatNotFound
 
     async def open_answer(self, opening: NewAnswer, history_bytes: int) -> Started | AlreadyAnswered | SessionBusy:
-        return await self._database.run(lambda connection: open_answer(connection, opening, history_bytes))
+        return await self.database.run(lambda connection: open_answer(connection, opening, history_bytes))
 
     async def find_answer(self, chat_id: str, message_id: str) -> StoredAnswer | None:
         return await self._find(sql.ANSWER, {"b_chat": chat_id, "b_message": message_id})
@@ -59,7 +59,7 @@ class SqlChatRepository:
                 return None
             return load_answer(connection, sql.ANSWER_TO, {"b_chat": chat_id, "b_question": user_message_id})
 
-        return await self._database.run(work)
+        return await self.database.run(work)
 
     async def find_active(self, chat_id: str, session_id: str | None) -> StoredAnswer | None:
         if session_id is None:
@@ -74,7 +74,7 @@ class SqlChatRepository:
             "reasoning": answer.reasoning or None,
             "owner_seen_at": seen_at,
         }
-        return await self._database.run(lambda connection: connection.execute(sql.CHANGE_OWN, values).rowcount > 0)
+        return await self.database.run(lambda connection: connection.execute(sql.CHANGE_OWN, values).rowcount > 0)
 
     async def finish(
         self,
@@ -100,13 +100,22 @@ class SqlChatRepository:
                     connection.execute(sql.INSERT_SOURCES, sources)
                 return is_moved
 
-        return await self._database.run(work)
+        return await self.database.run(work)
+
+    async def make_searchable(self, chat_id: str, message_id: str) -> None:
+        def work(connection: Connection) -> None:
+            values = {"b_chat": chat_id, "b_message": message_id}
+            rows = connection.execute(sql.TEXTS_OF_ANSWER, values).mappings().all()
+            if found := [dict(row) for row in rows if row["content"]]:
+                connection.execute(sql.INSERT_TEXTS, found)
+
+        await self.database.run(work)
 
     async def ping(self) -> None:
-        await self._database.run(lambda connection: connection.execute(sql.PING).scalar())
+        await self.database.run(lambda connection: connection.execute(sql.PING).scalar())
 
     async def _find(self, statement: Select[Any], values: dict[str, Any]) -> StoredAnswer | None:
-        return await self._database.run(lambda connection: load_answer(connection, statement, values))
+        return await self.database.run(lambda connection: load_answer(connection, statement, values))
 
 
 def _own(chat_id: str, message_id: str, owner_token: str) -> dict[str, Any]:
@@ -127,4 +136,7 @@ def _create(connection: Connection, chat: Chat, key: str | None, digest: str | N
             detail = "This Idempotency-Key came before with another title or system prompt."
             raise IdempotencyConflict(detail) from None
         return Chat(known.id, known.user_id, known.title, known.system_prompt, known.created_at)
+    if chat.title is not None:
+        title = {"chat_id": chat.id, "message_id": ROOT, "user_id": chat.user_id, "content": chat.title}
+        connection.execute(sql.INSERT_TEXTS, title)
     return chat

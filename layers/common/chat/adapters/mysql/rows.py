@@ -68,6 +68,7 @@ def chat_row(chat: Chat, key: str | None, digest: str | None) -> dict[str, Any]:
         "id": chat.id,
         "user_id": chat.user_id,
         "title": chat.title,
+        "has_own_title": chat.title is not None,
         "system_prompt": chat.system_prompt,
         "next_seq": FIRST_SEQ,
         "idempotency_key": key,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BindParameter, and_, bindparam, func, insert, select, text, update
+from sqlalchemy import BindParameter, and_, bindparam, func, insert, select, text, union_all, update
 
-from chat.adapters.mysql.tables import chats, message_sources, messages
+from chat.adapters.mysql.tables import chats, message_sources, messages, search_texts
 from chat.domain.model import Status
 
 _CHAT: BindParameter[Any] = bindparam("b_chat")
@@ -131,3 +131,19 @@ CHANGE_OWN = update(messages).where(_IS_OWN)
 CHANGE_OWN_IF_SEEN_AT = CHANGE_OWN.where(messages.c.owner_seen_at == bindparam("b_seen_at"))
 """Change an answer that has not ended: asked for `streaming`, the transition to an end happens once."""
 INSERT_SOURCES = insert(message_sources)
+
+_ENDED, _ASKED = messages.alias("ended"), messages.alias("asked")
+_IS_ENDED = and_(_ENDED.c.chat_id == _CHAT, _ENDED.c.id == _MESSAGE, _ENDED.c.status != Status.STREAMING)
+TEXTS_OF_ANSWER = union_all(
+    select(_ENDED.c.chat_id, _ENDED.c.id.label("message_id"), chats.c.user_id, _ENDED.c.content)
+    .join(chats, chats.c.id == _ENDED.c.chat_id)
+    .where(_IS_ENDED),
+    select(_ASKED.c.chat_id, _ASKED.c.id, chats.c.user_id, _ASKED.c.content)
+    .select_from(_ENDED)
+    .join(_ASKED, and_(_ASKED.c.chat_id == _ENDED.c.chat_id, _ASKED.c.id == _ENDED.c.reply_to))
+    .join(chats, chats.c.id == _ENDED.c.chat_id)
+    .where(_IS_ENDED),
+)
+"""What the search shall find of an answer that has ended: its text, and that of its message."""
+INSERT_TEXTS = insert(search_texts).prefix_with("IGNORE", dialect="mysql").prefix_with("OR IGNORE", dialect="sqlite")
+"""Texts that are there already stay as they are."""

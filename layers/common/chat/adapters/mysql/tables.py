@@ -88,6 +88,8 @@ chats = Table(
     Column("has_own_title", Boolean),
     UniqueConstraint("user_id", "idempotency_key", name="uq_chats_idempotency"),
     Index("ix_chats_user", "user_id", "updated_at"),
+    Index("ix_chats_updated", "updated_at"),
+    Index("ix_chats_deleted", "deleted_at"),
     **_options,
 )
 

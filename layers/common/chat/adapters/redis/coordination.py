@@ -15,7 +15,7 @@ from chat.adapters.redis.connection import Command, RedisUnavailable
 from chat.adapters.redis.flush_loop import FlushLoop
 from chat.adapters.redis.servers import RedisServers
 from chat.adapters.redis.subscription import Subscription
-from chat.application.ports import LogPage, OwnerStatus
+from chat.application.ports import ChatPart, LogPage, OwnerStatus
 from chat.domain.answer import Answer, to_json
 from chat.domain.errors import StorageUnavailable
 from chat.domain.model import FinalAnswer
@@ -28,6 +28,8 @@ TRIM_SECONDS = 60.0
 REFUSED_SECONDS = 1.0
 """How long nothing is logged after Redis refused it, being out of memory: what it refused is sent once more."""
 INTENT_SECONDS = 60
+FORGOTTEN_AT_ONCE = 500
+"""How many keys one command deletes at most."""
 MAX_EVENTS = 1000
 """In one append, while the answer runs: what an outage has heaped up must not keep all streams waiting at once."""
 
@@ -107,6 +109,23 @@ class RedisCoordination:
         except RedisUnavailable:
             return None
         return count if isinstance(count, int) else None
+
+    async def forget_messages(self, chat_id: str, part: ChatPart) -> None:
+        kinds = (keys.lease, keys.cancel, keys.intent, keys.final, keys.events)
+        names = [kind(chat_id, message_id) for message_id in part.message_ids for kind in kinds]
+        names += [keys.session(chat_id, session_id) for session_id in part.session_ids]
+        with _needed():
+            for at in range(0, len(names), FORGOTTEN_AT_ONCE):
+                (reply,) = await self.client.run(("UNLINK", *names[at : at + FORGOTTEN_AT_ONCE]))
+                _must_be_kept(reply)
+            if part.message_ids:
+                (reply,) = await self.client.run(("ZREM", keys.ACTIVE, *part.message_ids))
+                _must_be_kept(reply)
+
+    async def forget_user(self, user_id: str) -> None:
+        with _needed():
+            (reply,) = await self.client.run(("UNLINK", *keys.limits(user_id)))
+            _must_be_kept(reply)
 
     async def ping(self) -> None:
         with _needed():
@@ -214,6 +233,13 @@ class RedisAnswerLease:
                 )
         except RedisUnavailable:
             pass  # followers look at MySQL
+
+    async def discard(self) -> None:
+        self._coordination.flush_loop.drop(self)
+        who = self._answer.identity
+        with suppress(StorageUnavailable):
+            part = ChatPart([who.message_id, who.user_message_id], [who.session_id])
+            await self._coordination.forget_messages(self._chat_id, part)
 
     async def stash_final(self, final: FinalAnswer) -> bool:
         key = keys.final(self._chat_id, self._message_id)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 ACTIVE = "chat:active"
 """Sorted set: active answers of all processes by their last sign of life, in epoch seconds."""
+LIMITS = ("active", "minute", "tokens", "streams", "chats", "cancels")
+"""What is counted for each user."""
 
 
 def session(chat_id: str, session_id: str) -> str:
@@ -37,6 +39,11 @@ def final(chat_id: str, message_id: str) -> str:
 def events(chat_id: str, message_id: str) -> str:
     """Stream: the answer's events."""
     return f"chat:{{{chat_id}}}:events:{message_id}"
+
+
+def limits(user_id: str) -> list[str]:
+    """Return every counter of one user."""
+    return [limit(user_id, what) for what in LIMITS]
 
 
 def limit(user_id: str, what: str) -> str:
