@@ -12,19 +12,22 @@ class Unit:
     name: str
     prefix: str
     folder: str
+    further_functions: tuple[str, ...] = ()
+    """Logical ids of others that run the same code."""
 
     @property
     def code(self) -> tuple[tuple[str, str], ...]:
         """Where its code stands in the template: logical id and property."""
         function = [(f"{self.prefix}Function", "CodeUri"), (f"{self.prefix}Layer", "ContentUri")]
-        return (*function, ("StreamChatInstancesFunction", "CodeUri")) if self.name == "stream_chat" else (*function,)
+        return (*function, *((more, "CodeUri") for more in self.further_functions))
 
 
 UNITS = (
     Unit("migrations", "Migration", "migrations"),
     Unit("create_chat", "CreateChat", "functions/create_chat"),
     Unit("cancel_stream", "CancelStream", "functions/cancel_stream"),
-    Unit("stream_chat", "StreamChat", "functions/stream_chat"),
+    Unit("manage_chats", "ManageChats", "functions/manage_chats", ("ManageChatsRetentionFunction",)),
+    Unit("stream_chat", "StreamChat", "functions/stream_chat", ("StreamChatInstancesFunction",)),
 )
 """In the order of delivery: what is added to the schema is there before the code that uses it, and the function in
 which a defect hurts most comes last."""

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Route
 
 from chat.settings import Settings
-from chat.wiring import cancel_stream, create_chat, stream_chat
+from chat.wiring import cancel_stream, create_chat, manage_chats, stream_chat
 from deploy.release import version
 from openapi.events import EVENTS
-from openapi.operations import OPERATIONS, TAGS
+from openapi.operations import OPERATIONS, TAGS, completed
 from openapi.problems import problem_responses, problem_schemas
 from openapi.schemas import SCHEMAS
 
@@ -49,12 +50,13 @@ SECURITY_SCHEMES = {
 
 
 def applications() -> dict[str, Starlette]:
-    """Return the three applications by their functions' names; nothing of them is opened."""
+    """Return the four applications by their functions' names; nothing of them is opened."""
     settings = Settings.read(_NOWHERE, with_ai=True)
     return {
         "create_chat": create_chat(settings),
         "stream_chat": stream_chat(settings),
         "cancel_stream": cancel_stream(settings),
+        "manage_chats": manage_chats(settings),
     }
 
 
@@ -65,6 +67,19 @@ def routes() -> Iterator[tuple[str, str]]:
     yield from dict.fromkeys((method, path) for method, path in methods if method != "HEAD")
 
 
+def described_by_fastapi() -> tuple[dict[tuple[str, str], dict[str, Any]], dict[str, Any]]:
+    """Return the operations, by method and path, and the schemas of the functions that are on FastAPI."""
+    operations: dict[tuple[str, str], dict[str, Any]] = {}
+    schemas: dict[str, Any] = {}
+    for app in applications().values():
+        if isinstance(app, FastAPI):
+            found = app.openapi()
+            schemas |= found["components"]["schemas"]
+            for path, item in found["paths"].items():
+                operations |= {(method.upper(), path): completed(one) for method, one in item.items()}
+    return operations, schemas
+
+
 def document() -> dict[str, Any]:
     """Return the OpenAPI document.
 
@@ -73,9 +88,11 @@ def document() -> dict[str, Any]:
 
     Source: OpenAPI specification 3.1.
     """
+    described, schemas = described_by_fastapi()
     paths: dict[str, dict[str, Any]] = {}
     for method, path in routes():
-        paths.setdefault(path, {})[method.lower()] = OPERATIONS[method, path]
+        operation = described.get((method, path)) or OPERATIONS[method, path]
+        paths.setdefault(path, {})[method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -88,7 +105,7 @@ def document() -> dict[str, Any]:
         "tags": TAGS,
         "paths": paths,
         "components": {
-            "schemas": {**SCHEMAS, **EVENTS, **problem_schemas()},
+            "schemas": {**SCHEMAS, **schemas, **EVENTS, **problem_schemas()},
             "responses": problem_responses(),
             "securitySchemes": SECURITY_SCHEMES,
         },

@@ -7,6 +7,7 @@ from typing import Any
 
 from chat.application.cancel_answer import Cancelling, NotActive
 from chat.domain.errors import (
+    ChatChanged,
     ChatError,
     ChatNotFound,
     IdempotencyConflict,
@@ -29,6 +30,7 @@ Problems = Sequence[type[ChatError]]
 TAGS = [
     {"name": "create_chat", "description": "The function that creates chats."},
     {"name": "stream_chat", "description": "The function that streams answers."},
+    {"name": "manage_chats", "description": "The function that lists, reads, changes and deletes chats."},
     {"name": "cancel_stream", "description": "The function that cancels answers."},
     {"name": "health", "description": "Every function has it."},
 ]
@@ -91,31 +93,79 @@ STREAM = {
 }
 NOTHING = {"description": "Nothing to follow: nothing is active, or the client has all of it."}
 
-CREATE: Operation = {
-    "operationId": "createChat",
-    "tags": ["create_chat"],
-    "summary": "Create a chat",
-    "security": USER,
-    "parameters": [
-        parameter("Idempotency-Key", "header", KEY, "The same key from the same user gives the same chat."),
-    ],
-    "requestBody": body("NewChat", False, titled={"title": "Travel", "systemPrompt": "Answer briefly."}, nothing={}),
-    "responses": {
-        "201": {
-            **answers(
-                "The chat, new or made before with the same key.",
-                ref("Chat"),
-                chat={"chatId": CHAT_ID, "title": None, "createdAt": "2026-01-31T12:00:00.000Z"},
-            ),
-            "links": {
-                "stream": _link("streamAnswer", "Send the first message."),
-                "watch": _link("followAnswer", "Follow an answer."),
-                "cancel": _link("cancelAnswer", "Cancel an answer."),
-            },
-        },
-        **responses(*IDENTITY, *BODY, IdempotencyConflict, RateLimited),
-    },
+LINKS = {
+    "stream": _link("streamAnswer", "Send the first message."),
+    "watch": _link("followAnswer", "Follow an answer."),
+    "cancel": _link("cancelAnswer", "Cancel an answer."),
 }
+NEW_CHAT_EXAMPLES = {
+    "titled": {"value": {"title": "Travel", "systemPrompt": "Answer briefly."}},
+    "nothing": {"value": {}},
+}
+A_CHAT = {"chatId": CHAT_ID, "title": None, "createdAt": "2026-01-31T12:00:00.000Z"}
+
+
+def _query(name: str, schema: Schema, description: str) -> dict[str, Any]:
+    return parameter(name, "query", schema, description)
+
+
+LIMIT = _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 30}, "How many at most.")
+CURSOR = _query(
+    "cursor", {"type": "string", "minLength": 1, "maxLength": 400}, "`nextCursor` of the page before; opaque."
+)
+MESSAGE = parameter("messageId", "path", UUID, "The answer.")
+IF_MATCH = parameter("If-Match", "header", {"type": "string"}, "The `ETag` that the chat was read with.")
+ETAG = {"ETag": {"schema": {"type": "string"}, "description": "Of what PATCH changes."}}
+
+FASTAPI: dict[str, tuple[list[dict[str, Any]], Problems]] = {
+    "createChat": (
+        [parameter("Idempotency-Key", "header", KEY, "The same key from the same user gives the same chat.")],
+        (*IDENTITY, *BODY, IdempotencyConflict, RateLimited),
+    ),
+    "listChats": (
+        [
+            _query("q", {"type": "string", "minLength": 2, "maxLength": 200}, "Words that a title or a message holds."),
+            LIMIT,
+            CURSOR,
+        ],
+        IDENTITY,
+    ),
+    "deleteChats": ([], IDENTITY),
+    "readChat": ([CHAT], (*IDENTITY, ChatNotFound)),
+    "changeChat": ([CHAT, IF_MATCH], (*IDENTITY, *BODY, ChatNotFound, ChatChanged)),
+    "deleteChat": ([CHAT], (*IDENTITY, ChatNotFound)),
+    "listMessages": (
+        [
+            CHAT,
+            _query("leaf", UUID, "The branch that ends with this message; else the active one."),
+            _query("all", {"enum": ["true", "false"]}, "All branches, in the order in which they were stored."),
+            LIMIT,
+            CURSOR,
+        ],
+        (*IDENTITY, ChatNotFound, MessageNotFound),
+    ),
+    "putFeedback": ([CHAT, MESSAGE], (*IDENTITY, *BODY, ChatNotFound, MessageNotFound)),
+    "deleteFeedback": ([CHAT, MESSAGE], (*IDENTITY, ChatNotFound, MessageNotFound)),
+    "listModels": ([], IDENTITY),
+}
+"""What FastAPI does not know of its operations: parameters that the endpoints read themselves, and problems."""
+
+
+def completed(operation: Operation) -> Operation:
+    """Return an operation of FastAPI's with what it does not know."""
+    parameters, problems = FASTAPI[operation["operationId"]]
+    found = {**operation, "security": USER, "parameters": parameters}
+    found["responses"] = {**operation["responses"], **responses(*problems)}
+    if operation["operationId"] == "createChat":
+        content = found["requestBody"]["content"]["application/json"]
+        content["examples"] = NEW_CHAT_EXAMPLES
+        created = found["responses"]["201"]
+        created["links"] = LINKS
+        created["content"]["application/json"]["examples"] = {"chat": {"value": A_CHAT}}
+    if operation["operationId"] in ("readChat", "changeChat"):
+        found["responses"]["200"]["headers"] = ETAG
+    return found
+
 
 SEND: Operation = {
     "operationId": "streamAnswer",
@@ -273,7 +323,6 @@ UI_RESUME: Operation = {
 }
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
-    ("POST", "/api/chat/create"): CREATE,
     ("POST", "/api/chat/{chatId}/stream"): SEND,
     ("GET", "/api/chat/{chatId}/stream"): FOLLOW,
     ("POST", "/api/ui/chat"): UI_SEND,
@@ -281,4 +330,4 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/api/chat/{chatId}/cancel"): CANCEL,
     ("GET", "/health"): HEALTH,
 }
-"""By method and path."""
+"""By method and path; those of functions on FastAPI describe themselves."""

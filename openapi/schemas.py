@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from chat.http.routes import MAX_TITLE_CHARS
-
 Schema = dict[str, Any]
 
 DEFAULT_CONTENT_CHARS = 32_000
@@ -49,21 +47,6 @@ PROBE = record(
 )
 
 SCHEMAS: dict[str, Schema] = {
-    "NewChat": {
-        "type": "object",
-        "properties": {
-            "title": {
-                **optional({"type": "string", "maxLength": MAX_TITLE_CHARS}),
-                "description": "Control characters become spaces, and the ends are trimmed.",
-            },
-            "systemPrompt": optional({"type": "string", "maxLength": DEFAULT_CONTENT_CHARS}),
-        },
-    },
-    "Chat": record(
-        chatId=UUID,
-        title={"type": ["string", "null"]},
-        createdAt={"type": "string", "format": "date-time", "description": "UTC, with `Z`"},
-    ),
     "Message": {
         "type": "object",
         "properties": {

@@ -26,7 +26,14 @@ ROOT = Path(__file__).parents[2]
 MACHINE = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()]
 OWN_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 LAYER_LIMIT_BYTES = 15_000_000
-ARTIFACTS = ("StreamChatLayer", "CreateChatFunction", "StreamChatFunction", "CancelStreamFunction", "MigrationFunction")
+ARTIFACTS = (
+    "StreamChatLayer",
+    "CreateChatFunction",
+    "StreamChatFunction",
+    "CancelStreamFunction",
+    "ManageChatsFunction",
+    "MigrationFunction",
+)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,21 @@ from tests.kit.redis_servers import given
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("emulator"), pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
-ARTIFACTS = ("StreamChatLayer", "CreateChatFunction", "StreamChatFunction", "CancelStreamFunction", "MigrationFunction")
-FUNCTIONS = ("MigrationFunction", "CreateChatFunction", "CancelStreamFunction", "StreamChatFunction")
+ARTIFACTS = (
+    "StreamChatLayer",
+    "CreateChatFunction",
+    "StreamChatFunction",
+    "CancelStreamFunction",
+    "ManageChatsFunction",
+    "MigrationFunction",
+)
+FUNCTIONS = (
+    "MigrationFunction",
+    "CreateChatFunction",
+    "CancelStreamFunction",
+    "ManageChatsFunction",
+    "StreamChatFunction",
+)
 
 
 class World:

@@ -82,7 +82,7 @@ async def test_schemathesis_finds_nothing(scheme, tmp_path):
         def run() -> tuple[subprocess.CompletedProcess, list[dict], int]:
             with running(FREE | {"OPENAI_BASE_URL": ai.url} | (JWT if scheme == "token" else {})) as service:
                 done = attack(service.url, tmp_path, scheme)
-                logs = [service.log(name) for name in ("create_chat", "stream_chat", "cancel_stream")]
+                logs = [service.log(name) for name in ("create_chat", "stream_chat", "cancel_stream", "manage_chats")]
             return done, [line for log in logs for line in parse(log)], len(ai.calls)
 
         done, lines, calls = await asyncio.to_thread(run)

@@ -84,7 +84,7 @@ async def test_a_completed_a_failed_and_a_cancelled_answer_in_the_log():
         await gate.reached()
         reply = await talker.cancel(chat_id)
         cancelled = await running_answer
-        logs = {name: service.log(name) for name in ("create_chat", "stream_chat", "cancel_stream")}
+        logs = {name: service.log(name) for name in ("create_chat", "stream_chat", "cancel_stream", "manage_chats")}
 
     lines = parse(logs["stream_chat"])
     ends = {}

@@ -452,7 +452,10 @@ class TestFeedback:
 
 async def test_models_are_told_with_the_default_first(library):
     assert (await library.get("/api/models")).json() == {
-        "models": [{"id": "small", "default": True}, {"id": "large", "default": False}]
+        "models": [
+            {"id": "small", "label": "small", "default": True},
+            {"id": "large", "label": "large", "default": False},
+        ]
     }
 
 

@@ -52,7 +52,9 @@ def schema_of(url: str) -> dict[str, str]:
         else:
             names = inspect(connection).get_table_names()
             made = {name: connection.exec_driver_sql(f"SHOW CREATE TABLE {name}").one()[1] for name in names}
-            found = {name: "\n".join(sorted(line.rstrip(",") for line in sql.split("\n"))) for name, sql in made.items()}
+            found = {
+                name: "\n".join(sorted(line.rstrip(",") for line in sql.split("\n"))) for name, sql in made.items()
+            }
     found.pop("alembic_version", None)
     return found
 

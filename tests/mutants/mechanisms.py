@@ -104,8 +104,9 @@ MUTANTS = (
         "end: stored before `done` is delivered",
         "tests/unit/test_stream.py::test_it_is_stored_before_done_is_delivered",
         f"{CHAT}/application/run_answer.py",
-        "        is_saved, stored_by_other = await self._final_store.store(final)\n",
-        "        is_saved, stored_by_other, store = True, None, self._final_store.store\n"
+        "        result = await self._final_store.store(final)\n",
+        "        from chat.application.final_store import StoreResult\n"
+        "        result, store = StoreResult(is_saved=True), self._final_store.store\n"
         "        asyncio.get_running_loop().call_later(0.2, lambda: asyncio.ensure_future(store(final)))\n",
     ),
     Mutant(

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat.adapters.llm import sse_decoder
 from chat.adapters.llm.chunks import MAX_SOURCES
-from chat.adapters.llm.sse_decoder import MAX_BARREN_BYTES, MAX_EVENT_BYTES, SseDecoder
+from chat.adapters.llm.sse_decoder import MAX_EVENT_BYTES, SseDecoder
 from chat.application.ports import Finish, ReasoningDelta, SourcesAdded, StreamPart, TextDelta
 from chat.domain.errors import FailureCode
 from chat.domain.model import Source, Usage
@@ -467,10 +468,11 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("name", FLOODS)
-def test_what_adds_nothing_is_not_read_for_ever(name: str):
+def test_what_adds_nothing_is_not_read_for_ever(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sse_decoder, "MAX_BARREN_BYTES", 1 << 20)
     decoder, part = SseDecoder(), FLOODS[name] * (65_536 // len(FLOODS[name]))
     fed = 0
-    while not decoder.is_done and fed <= MAX_BARREN_BYTES + len(part):
+    while not decoder.is_done and fed <= MAX_EVENT_BYTES + len(part):
         decoder.feed(part)
         fed += len(part)
     assert decoder.failure is not None

@@ -127,7 +127,7 @@ def test_the_command_fails_at_a_violation():
 
 
 def test_a_name_that_is_no_unit_is_refused_with_the_names_that_are():
-    with pytest.raises(LookupError, match="create_chat, cancel_stream, stream_chat"):
+    with pytest.raises(LookupError, match="create_chat, cancel_stream, manage_chats, stream_chat"):
         unit_named("creat_chat")
 
 

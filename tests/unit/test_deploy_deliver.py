@@ -115,7 +115,7 @@ def template(mark, **more):
         for unit in UNITS
         for name, place in unit.code
     }
-    for name in ("CreateChatFunction", "CancelStreamFunction", "StreamChatFunction"):
+    for name in ("CreateChatFunction", "CancelStreamFunction", "ManageChatsFunction", "StreamChatFunction"):
         resources[name]["Properties"]["DeploymentPreference"] = {"Type": {"Ref": "TrafficShift"}}
     parameters = {"Size": {"Type": "String"}, "Key": {"Type": "String", "NoEcho": True}}
     return {"Parameters": parameters, "Resources": {**resources, **more}}
@@ -253,7 +253,13 @@ class TestPlan:
         wanted = template("new", Alarm={"Type": "x"})
         assert units_to_deliver(wanted, stack.template()) == ["stack", *(unit.name for unit in UNITS)]
         deliver(stack, "cancel_stream", wanted, {})
-        assert units_to_deliver(wanted, stack.template()) == ["stack", "migrations", "create_chat", "stream_chat"]
+        assert units_to_deliver(wanted, stack.template()) == [
+            "stack",
+            "migrations",
+            "create_chat",
+            "manage_chats",
+            "stream_chat",
+        ]
         for name in units_to_deliver(wanted, stack.template()):
             deliver(stack, name, wanted, {})
         assert units_to_deliver(wanted, stack.template()) == []
@@ -268,7 +274,7 @@ class TestPlan:
         deliver(stack, "create_chat", before, {}, immediate=True)
         assert units_to_deliver(template("old"), stack.template()) == []
         assert units_to_deliver(template("old", Alarm={"Type": "x"}), stack.template()) == ["stack"]
-        new = {"create_chat", "migrations", "cancel_stream", "stream_chat"}
+        new = {"create_chat", "migrations", "cancel_stream", "manage_chats", "stream_chat"}
         assert set(units_to_deliver(template("new"), stack.template())) == new
 
     def test_some_can_be_asked_for_and_only_units_can(self, stack):

@@ -60,7 +60,11 @@ def test_the_order_of_delivery_is_the_one_of_the_code():
 
 def test_time_outs_and_memory_are_those_of_the_template():
     rendered = Rendered(OpenAiApiKey="sk")
-    rows = {"stream_chat": "StreamChat", "create_chat, cancel_stream": "CreateChat", "migrations": "Migration"}
+    rows = {
+        "stream_chat": "StreamChat",
+        "create_chat, cancel_stream, manage_chats": "CreateChat",
+        "migrations": "Migration",
+    }
     for row, prefix in rows.items():
         properties = rendered.of(f"{prefix}Function")
         assert f"| {row} | {properties['MemorySize']} MB | {properties['Timeout']} s |" in PAGE

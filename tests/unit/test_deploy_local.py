@@ -16,6 +16,7 @@ COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 CONFIG = tomllib.loads((ROOT / "samconfig.toml").read_text())
 FUNCTIONS = {"create_chat": "CreateChatFunction", "stream_chat": "StreamChatFunction"} | {
     "cancel_stream": "CancelStreamFunction",
+    "manage_chats": "ManageChatsFunction",
     "migrate": "MigrationFunction",
 }
 
@@ -24,7 +25,7 @@ def event(name):
     return json.loads((ROOT / "events" / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["create_chat", "stream_chat", "cancel_stream", "health"])
+@pytest.mark.parametrize("name", ["create_chat", "stream_chat", "cancel_stream", "manage_chats", "health"])
 def test_events_are_whole_function_url_events(name):
     real = json.loads((ROOT / "tests" / "events" / "stream_chat.json").read_text())
     found = event(name)

@@ -28,8 +28,9 @@ NOWHERE = {
 }
 DENIED = {
     "stream_chat": NOWHERE | {"mangum"},
-    "create_chat": NOWHERE | {"httpx", "httptools", "lambda_stream", "chat.adapters.llm"},
+    "create_chat": (NOWHERE - {"fastapi", "pydantic"}) | {"httpx", "httptools", "lambda_stream", "chat.adapters.llm"},
     "cancel_stream": NOWHERE | {"httpx", "httptools", "lambda_stream", "chat.adapters.llm"},
+    "manage_chats": (NOWHERE - {"fastapi", "pydantic"}) | {"httpx", "httptools", "lambda_stream", "chat.adapters.llm"},
 }
 SETTINGS = {
     "REDIS_URL": "redis://localhost",

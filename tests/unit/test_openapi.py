@@ -57,6 +57,10 @@ def responses():
                 yield method.upper(), path, status, response
 
 
+def described() -> set[tuple[str, str]]:
+    return {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
+
+
 def test_the_file_is_up_to_date():
     assert PLACE.read_text() == text(), "run `make openapi`"
 
@@ -64,14 +68,15 @@ def test_the_file_is_up_to_date():
 def test_it_is_a_valid_openapi_document():
     schema = schemathesis.openapi.from_dict(DOCUMENT)
     schema.validate()
-    assert {result.ok().label for result in schema.get_all_operations()} == {f"{m} {p}" for m, p in OPERATIONS}
+    assert {result.ok().label for result in schema.get_all_operations()} == {f"{m} {p}" for m, p in described()}
 
 
 def test_every_route_is_described_and_nothing_else_is():
     real = {(method, route.path) for app in applications().values() for route in app.routes for method in route.methods}
-    real.remove(("HEAD", "/health"))  # HEAD is described in words
-    assert len(real) == 7
-    assert {(m.upper(), path) for path, item in DOCUMENT["paths"].items() for m in item} == real == set(OPERATIONS)
+    real = {(method, path) for method, path in real if method != "HEAD"}  # HEAD is described in words
+    assert len(real) > 12
+    assert described() == real
+    assert set(OPERATIONS) < real
 
 
 def test_a_route_that_nobody_described_cannot_be_left_out(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.kit.cloudformation import TEMPLATE, Rendered
 
-PREFIXES = ("CreateChat", "CancelStream", "StreamChat")
+PREFIXES = ("CreateChat", "CancelStream", "ManageChats", "StreamChat")
 EVENT = {"DeploymentId": "d-1", "LifecycleEventHookExecutionId": "hook-1"}
 WELL = b'{"status": "ok", "mysql": {}}'
 BUFFERED = json.dumps({"statusCode": 200, "body": WELL.decode()}).encode()

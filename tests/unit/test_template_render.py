@@ -23,7 +23,13 @@ FRONT_DOOR = "arn:aws:cloudfront::111122223333:distribution/E2"
 MODEL = {"OpenAiModel": "openai.gpt-oss-120b"}
 OWN_STORES = {"RedisUrl": "rediss://cache.example", "MysqlUrl": "mysql://u:pw@db.example/chat"}
 OWN_NETWORK = {"VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2"}
-FUNCTIONS = ("CreateChatFunction", "CancelStreamFunction", "StreamChatFunction", "MigrationFunction")
+FUNCTIONS = (
+    "CreateChatFunction",
+    "CancelStreamFunction",
+    "ManageChatsFunction",
+    "StreamChatFunction",
+    "MigrationFunction",
+)
 
 
 def functions(rendered):
@@ -355,8 +361,8 @@ class TestFunctions:
     def test_each_has_its_own_role_log_and_layer(self):
         rendered = Rendered(**KEY)
         for kind in ("Role", "Layers"):
-            assert len({str(rendered.of(name)[kind]) for name in FUNCTIONS}) == 4
-        assert len({rendered.of(name)["LoggingConfig"]["LogGroup"] for name in FUNCTIONS}) == 4
+            assert len({str(rendered.of(name)[kind]) for name in FUNCTIONS}) == len(FUNCTIONS)
+        assert len({rendered.of(name)["LoggingConfig"]["LogGroup"] for name in FUNCTIONS}) == len(FUNCTIONS)
 
     def test_each_waits_for_the_migration(self):
         for name, resource in functions(Rendered(**KEY)).items():
@@ -371,10 +377,11 @@ class TestFunctions:
 
     def test_only_stream_chat_streams(self):
         rendered = Rendered(**KEY)
-        modes = {n: rendered.of(n)["FunctionUrlConfig"]["InvokeMode"] for n in FUNCTIONS[:3]}
+        modes = {n: rendered.of(n)["FunctionUrlConfig"]["InvokeMode"] for n in FUNCTIONS[:4]}
         assert modes == {
             "CreateChatFunction": "BUFFERED",
             "CancelStreamFunction": "BUFFERED",
+            "ManageChatsFunction": "BUFFERED",
             "StreamChatFunction": "RESPONSE_STREAM",
         }
         wrapper = rendered.environment("StreamChatFunction")["AWS_LAMBDA_EXEC_WRAPPER"]
@@ -510,7 +517,7 @@ def test_short_forms_become_long_ones():
 
 
 class TestSnapStart:
-    RESTORED = ("CreateChatFunction", "CancelStreamFunction", "StreamChatFunction")
+    RESTORED = ("CreateChatFunction", "CancelStreamFunction", "ManageChatsFunction", "StreamChatFunction")
 
     def test_it_is_off_unless_asked_for(self):
         rendered = Rendered(**KEY)

@@ -82,8 +82,8 @@ class Settings:
     max_concurrency: int
     """How many requests one process serves at once."""
     telemetry: TelemetrySettings
-    models: tuple[str, ...] = ()
-    """What clients may choose from; the first is the default."""
+    retention_days: int = 0
+    """After so many days without a message a chat is deleted; 0 keeps them for ever."""
     allowed_origins: tuple[str, ...] = ()
     """Other origins whose pages may call: exact, with `:*` for any port, or `*` alone."""
     models: tuple[ModelChoice, ...] = ()
@@ -117,7 +117,7 @@ class Settings:
             deadline_margin_seconds=env.seconds("CHAT_DEADLINE_MARGIN_SECONDS", 5),
             max_concurrency=env.whole("AWS_LAMBDA_MAX_CONCURRENCY", 1, least=1),
             telemetry=_read_telemetry(env),
-            models=_read_models(env),
+            retention_days=env.whole("CHAT_RETENTION_DAYS", 0),
             allowed_origins=_read_origins(env),
             models=read_choices(env),
             ai=read_ai(env) if with_ai else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from chat.application.manage_chats import ManageChats
 
+EXPIRED_AT_ONCE = 50
 WARM_SECONDS = 2.0
 """How long a cold start waits for its first connection to the AI."""
 
@@ -171,6 +173,22 @@ def manage_chats_with(resources: Resources) -> ManageChats:
         recover=resources.recover,
         now=now,
     )
+
+
+async def delete_expired(settings: Settings, secrets: Secrets | None, seconds: float) -> int:
+    """Delete chats that are kept no longer, and those half deleted, for at most so long; return how many."""
+    ends_at = asyncio.get_running_loop().time() + seconds
+    resources = open_resources(settings, secrets)
+    manage, deleted = manage_chats_with(resources), 0
+    try:
+        while (some := await manage.delete_expired(settings.retention_days, EXPIRED_AT_ONCE)) > 0:
+            deleted += some
+            if asyncio.get_running_loop().time() > ends_at:
+                break
+    finally:
+        await resources.close()
+    logging.getLogger(__name__).info("chats deleted", extra={"deleted": deleted, "days": settings.retention_days})
+    return deleted
 
 
 def cancel_stream(settings: Settings, secrets: Secrets | None = None) -> Starlette:

@@ -104,7 +104,7 @@ def _add_chat_routes(app: FastAPI, deps: HttpDeps, manage: ManageChats) -> None:
         chat_id = CHAT_ID.read(request)
         expected = header(request, "If-Match")
         body = await read_json(request, settings.max_body_bytes)
-        change = _change(body, settings.max_content_chars, settings.models)
+        change = _change(body, settings.max_content_chars, [choice.id for choice in settings.models])
         chat = await manage.change_chat(chat_id, user_id, change, lambda found: is_expected(found, expected))
         response.headers["etag"] = etag(chat)
         return _chat(chat)
@@ -121,7 +121,8 @@ def _add_chat_routes(app: FastAPI, deps: HttpDeps, manage: ManageChats) -> None:
 
     async def list_models(request: Request) -> models.Models:
         await identify_user(request, deps.tokens)
-        found = [models.AvailableModel(id=name, default=not at) for at, name in enumerate(settings.models)]
+        choices = enumerate(settings.models)
+        found = [models.AvailableModel(id=one.id, label=one.label, default=not at) for at, one in choices]
         return models.Models(models=found)
 
     _add(

@@ -158,7 +158,7 @@ class AvailableModel(Model):
     """A model that may be chosen."""
 
     id: str
-    label: str | None = None
+    label: str
     default: bool
 
 
