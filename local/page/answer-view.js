@@ -22,6 +22,7 @@ export class AnswerView {
   #remarks = [];
   #replay = null;
   #countdown = 0;
+  #isAlone = true;
 
   constructor() {
     [this.element, this.#parts] = clone("answer");
@@ -35,16 +36,16 @@ export class AnswerView {
     return this.#text.source;
   }
 
-  set onRetry(retry) {
+  /** What its buttons do: `retry`, `watch`, `goOn`, `regenerate`, `step(by)`, `rate(feedback)`. */
+  set actions({ retry, watch, goOn, regenerate, step, rate }) {
     this.#parts.retry.onclick = retry;
-  }
-
-  set onWatch(watch) {
     this.#parts.watch.onclick = watch;
-  }
-
-  set onGoOn(goOn) {
     this.#parts.goOn.onclick = goOn;
+    this.#parts.regenerate.onclick = regenerate;
+    this.#parts.previous.onclick = () => step(-1);
+    this.#parts.next.onclick = () => step(1);
+    for (const rating of ["up", "down"])
+      this.#parts[rating].onclick = (event) => rate(event.currentTarget.ariaPressed === "true" ? null : { rating });
   }
 
   get hasEnded() {
@@ -73,6 +74,40 @@ export class AnswerView {
     else if (event === "failure") this.problem(words.failure(fields), { isRetryable: fields.retryable });
     else if (event === "done") this.#end(fields);
     return event === "done";
+  }
+
+  /** Shows an answer as the service has stored it. */
+  fill({ messageId, content, reasoning, sources, status, finishReason, failure, usage, model, feedback }) {
+    this.messageId = messageId;
+    this.model = model ?? "";
+    this.rated(feedback);
+    if (this.text !== content) {
+      this.#empty();
+      this.#text.append(content);
+    }
+    if (reasoning && !this.#reasoning.source) this.#think(reasoning);
+    this.#parts.thoughts.open = false;
+    this.#parts.sources.replaceChildren();
+    if (sources?.length) this.#cite(sources);
+    if (status === "streaming") return this.show("elsewhere");
+    this.#clearProblem();
+    if (failure) this.problem(words.failure(failure), { isRetryable: failure.retryable });
+    this.#end({ status, finishReason, usage, characters: Array.from(content).length });
+  }
+
+  rated(feedback) {
+    for (const rating of ["up", "down"]) this.#parts[rating].ariaPressed = String(feedback?.rating === rating);
+  }
+
+  /** Says which of several versions this is; `isBusy`: another answer is on its way. */
+  place(index, count, isBusy) {
+    this.#parts.versions.hidden = count < 2;
+    this.#parts.version.textContent = words.version(index + 1, count);
+    this.#parts.previous.disabled = index === 0;
+    this.#parts.next.disabled = index === count - 1;
+    this.#parts.regenerate.disabled = isBusy;
+    this.#isAlone = count < 2;
+    this.#showTools();
   }
 
   /** Begins afresh. What is shown of this same answer stays until as much of it has come again. */
@@ -140,9 +175,11 @@ export class AnswerView {
     if (this.#replay && !this.text.startsWith(this.#replay.text)) this.#catchUp();
     else if (this.#replay) this.#remarks.push(words.tailNotSaved);
     this.#replay = null;
-    this.#facts = [words.tokens(usage.inputTokens, usage.outputTokens, usage.estimated), words.characters(characters)];
+    this.#facts = [words.characters(characters)];
+    if (usage) this.#facts.unshift(words.tokens(usage.inputTokens, usage.outputTokens, usage.estimated));
     if (this.#startedAt) this.#facts.push(words.seconds(((performance.now() - this.#startedAt) / 1000).toFixed(1)));
     if (this.model) this.#facts.push(this.model);
+    this.#remarks = this.#remarks.filter((remark) => remark === words.tailNotSaved);
     const remark = words[`finish_${finishReason}`];
     if (remark) this.#remarks.unshift(remark);
     if (saved === false) this.#remarks.push(words.notSaved);
@@ -185,11 +222,17 @@ export class AnswerView {
     this.#parts.goOn.hidden = true;
     const isTold = status === "failed" && !this.#parts.problem.hidden;
     this.#parts.status.textContent = [isTold ? "" : words[status] ?? status, ...this.#remarks].filter(Boolean).join(" ");
-    this.#parts.tools.hidden = !this.hasEnded || !this.text;
+    this.#showTools();
     this.#parts.numbers.hidden = !this.#facts.length;
     this.#parts.facts.textContent = this.#facts.join(" · ");
     if (this.hasEnded) this.#text.flush();
     this.onChange();
+  }
+
+  #showTools() {
+    const isThere = this.hasEnded && Boolean(this.messageId);
+    this.#parts.tools.hidden = !isThere || (!this.text && this.#isAlone && !this.#parts.problem.hidden);
+    this.#parts.copy.hidden = !this.text;
   }
 }
 
@@ -235,7 +278,7 @@ function decorateCode(pre, language) {
   return figure;
 }
 
-async function copy(text, button) {
+export async function copy(text, button) {
   const before = button.dataset.label ? "" : button.textContent;
   try {
     await navigator.clipboard.writeText(text);

@@ -4,32 +4,9 @@ import { ProblemError } from "./sse.js";
 
 export class ApiClient {
   #storage;
-  #creating = { key: "", chat: null };
 
   constructor(storage) {
     this.#storage = storage;
-  }
-
-  /** Returns this tab's chat and creates it first where there is none, once however many devices ask. */
-  chat() {
-    if (this.#storage.chatId) return Promise.resolve(this.#storage.chatId);
-    const key = this.#storage.creationKey;
-    if (this.#creating.key !== key) {
-      const chat = this.#create(key).finally(() => (this.#creating = { key: "", chat: null }));
-      this.#creating = { key, chat };
-    }
-    return this.#creating.chat;
-  }
-
-  async #create(key) {
-    const response = await fetch("/api/chat/create", {
-      method: "POST",
-      headers: { ...this.#identity(), "Idempotency-Key": key },
-    });
-    if (!response.ok) throw await ProblemError.from(response);
-    const { chatId } = await response.json();
-    if (this.#storage.creationKey === key) this.#storage.chatCreated(chatId);
-    return chatId;
   }
 
   /** What whoever serves the page says of the service; nothing where the page is served by something else. */
@@ -43,34 +20,81 @@ export class ApiClient {
     }
   }
 
-  /** Sends a message. Sending it again with the same id is safe: it starts nothing twice. */
-  send(chatId, session, { userMessageId, content }, signal) {
+  // ---- chats
+
+  /** Creates a chat; the same key gives the same chat. Returns its id. */
+  async create(key) {
+    const { chatId } = await this.#json("POST", "/api/chat/create", { headers: { "Idempotency-Key": key } });
+    return chatId;
+  }
+
+  /** A page of the user's chats, newest activity first, or of those that `q` finds. */
+  chats({ cursor = "", q = "" } = {}) {
+    return this.#json("GET", `/api/chats?${query({ cursor, q })}`);
+  }
+
+  chat(chatId) {
+    return this.#json("GET", `/api/chat/${chatId}`);
+  }
+
+  /** A page of a chat's whole tree: the newest, or what lies before `cursor`. */
+  messages(chatId, cursor = "") {
+    return this.#json("GET", `/api/chat/${chatId}/messages?${query({ all: "true", limit: "100", cursor })}`);
+  }
+
+  update(chatId, changes) {
+    return this.#json("PATCH", `/api/chat/${chatId}`, { body: changes });
+  }
+
+  /** Deletes a chat for good; also while the page is being left. */
+  remove(chatId) {
+    return this.#json("DELETE", `/api/chat/${chatId}`, { keepalive: true });
+  }
+
+  rate(chatId, messageId, feedback) {
+    const path = `/api/chat/${chatId}/messages/${messageId}/feedback`;
+    return feedback ? this.#json("PUT", path, { body: feedback }) : this.#json("DELETE", path);
+  }
+
+  models() {
+    return this.#json("GET", "/api/models");
+  }
+
+  // ---- answers
+
+  /** Sends a message, or asks for another answer. Sending it again with the same ids is safe: it starts nothing twice. */
+  send(chatId, session, body, signal) {
     return fetch(`/api/chat/${chatId}/stream`, {
       method: "POST",
       headers: { ...this.#identity(session), "Content-Type": "application/json" },
-      body: JSON.stringify({ userMessageId, content }),
+      body: JSON.stringify(body),
       signal,
     });
   }
 
   /** Follows an answer after the event that was seen last, or the answer that is named from its start. */
-  follow(chatId, session, { lastEventId, ...named }, signal) {
+  follow(chatId, session, { lastEventId, messageId }, signal) {
     const headers = this.#identity(session);
     if (lastEventId) headers["Last-Event-ID"] = lastEventId;
-    const query = lastEventId ? "" : `?${new URLSearchParams(named)}`;
-    return fetch(`/api/chat/${chatId}/stream${query}`, { headers, signal, cache: "no-store" });
+    const named = lastEventId ? "" : `?${query({ messageId })}`;
+    return fetch(`/api/chat/${chatId}/stream${named}`, { headers, signal, cache: "no-store" });
   }
 
   /** Stops the answer that is named, by its own id or by that of the message it answers. */
-  async cancel(chatId, session, named) {
-    const response = await fetch(`/api/chat/${chatId}/cancel`, {
-      method: "POST",
-      headers: { ...this.#identity(session), "Content-Type": "application/json" },
-      body: JSON.stringify(named),
-      keepalive: true,
+  cancel(chatId, session, named) {
+    return this.#json("POST", `/api/chat/${chatId}/cancel`, { body: named, session, keepalive: true });
+  }
+
+  async #json(method, path, { body, headers = {}, session = "", keepalive = false } = {}) {
+    const response = await fetch(path, {
+      method,
+      headers: { ...this.#identity(session), ...headers, ...(body ? { "Content-Type": "application/json" } : {}) },
+      body: body && JSON.stringify(body),
+      cache: "no-store",
+      keepalive,
     });
     if (!response.ok) throw await ProblemError.from(response);
-    return response.json();
+    return response.status === 204 ? null : response.json();
   }
 
   #identity(session) {
@@ -79,4 +103,8 @@ export class ApiClient {
     if (session) headers["X-Session-Id"] = session;
     return headers;
   }
+}
+
+function query(values) {
+  return new URLSearchParams(Object.entries(values).filter(([, value]) => value));
 }

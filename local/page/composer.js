@@ -67,7 +67,8 @@ export class Composer {
   #update() {
     const { input, send, stop, counter } = this.#parts;
     const over = this.#length - this.#mostCharacters;
-    send.hidden = this.#isBusy;
+    // who writes on while an answer is running may send: that stops it
+    send.hidden = this.#isBusy && !input.value.trim();
     stop.hidden = !this.#isBusy;
     send.disabled = !this.#canSend;
     counter.hidden = this.#length <= this.#mostCharacters * COUNTED_FROM;

@@ -1,10 +1,7 @@
-// What this browser remembers. Of this tab: its devices, its chat, a token. Of all tabs: the user, and what was asked
-// in the latest chats (the service keeps the answers and tells them again). Without storage it forgets at a reload.
+// What this browser remembers. Of this tab: its devices, a token, what is written or on its way. Of all tabs: the user and
+// the reader's choices. Chats are the service's to keep. Without storage it forgets at a reload.
 
-const CHATS = "chat.chats";
 const USER = "chat.user";
-const KEPT_CHATS = 5;
-const KEPT_TURNS = 30;
 
 /** A random UUID, also where the page is not served from a secure origin and `crypto.randomUUID` is missing. */
 export function newId() {
@@ -16,7 +13,7 @@ export function newId() {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
-/** A choice of the reader's for all pages of this service, `language` or `theme`; empty where there is none. */
+/** A choice of the reader's for all pages of this service: `language`, `theme`, `model`; empty where there is none. */
 export function preference(name) {
   return new Shelf("localStorage").get(`chat.${name}`) ?? "";
 }
@@ -25,19 +22,10 @@ export function prefer(name, value) {
   new Shelf("localStorage").set(`chat.${name}`, value);
 }
 
-/** Tells of `change` when another device, here or in another tab, asked something or got its answer. */
-export class Storage extends EventTarget {
+export class Storage {
   #tab = new Shelf("sessionStorage");
   #all = new Shelf("localStorage");
   #claimed = new Set();
-
-  constructor() {
-    super();
-    addEventListener("storage", (event) => {
-      if (event.key === CHATS) this.#changed();
-    });
-    if (this.chatId === null) this.chatId = Object.keys(this.#chats()).at(-1) ?? "";
-  }
 
   get user() {
     let user = this.#all.get(USER);
@@ -57,15 +45,6 @@ export class Storage extends EventTarget {
     this.#tab.set("chat.token", token);
   }
 
-  /** What is written and not sent, on one of this tab's devices. */
-  draft(number) {
-    return this.#tab.get(`chat.draft.${number}`) ?? "";
-  }
-
-  keepDraft(number, text) {
-    this.#tab.set(`chat.draft.${number}`, text);
-  }
-
   get isSecondOpen() {
     return this.#tab.get("chat.second") === "open";
   }
@@ -74,13 +53,13 @@ export class Storage extends EventTarget {
     this.#tab.set("chat.second", isOpen ? "open" : "");
   }
 
-  /** This tab's chat; empty before it is created. */
-  get chatId() {
-    return this.#tab.get("chat.id");
+  /** What is written and not sent, in one chat on one of this tab's devices. */
+  draft(chatId, number) {
+    return this.#tab.get(`chat.draft.${number}.${chatId}`) ?? "";
   }
 
-  set chatId(chatId) {
-    this.#tab.set("chat.id", chatId);
+  keepDraft(chatId, number, text) {
+    this.#tab.set(`chat.draft.${number}.${chatId}`, text);
   }
 
   /** The key of the chat to be created next: the same until it is there, so that a lost request can be sent again. */
@@ -90,21 +69,27 @@ export class Storage extends EventTarget {
     return key;
   }
 
-  chatCreated(chatId) {
-    this.chatId = chatId;
+  forgetCreationKey() {
     this.#tab.set("chat.key", "");
   }
 
-  leaveChat() {
-    this.chatCreated("");
+  /** What this tab has asked for and not seen the end of, oldest first; `chatId` is empty before the chat is created. */
+  outgoing(chatId, session) {
+    return this.#outbox().filter((request) => request.chatId === chatId && request.session === session);
   }
 
-  /** Forgets the chat everywhere: the service does not know it. */
-  forgetChat(chatId) {
-    const chats = this.#chats();
-    delete chats[chatId];
-    this.#all.set(CHATS, JSON.stringify(chats));
-    if (this.chatId === chatId) this.leaveChat();
+  keepOutgoing(request) {
+    const others = this.#outbox().filter(({ key }) => key !== request.key);
+    this.#tab.set("chat.outbox", JSON.stringify([...others, request]));
+  }
+
+  dropOutgoing({ key }) {
+    this.#tab.set("chat.outbox", JSON.stringify(this.#outbox().filter((request) => request.key !== key)));
+  }
+
+  /** What was meant for a chat that is not there. */
+  dropChat(chatId) {
+    this.#tab.set("chat.outbox", JSON.stringify(this.#outbox().filter((request) => request.chatId !== chatId)));
   }
 
   /** The session of one of this tab's devices. It survives a reload, but a copy of the tab gets one of its own. */
@@ -120,32 +105,12 @@ export class Storage extends EventTarget {
     return session;
   }
 
-  /** What was asked in the chat, in order: `{ userMessageId, content, session, hasEnded }`. */
-  turns(chatId) {
-    return this.#chats()[chatId] ?? [];
-  }
-
-  /** Remembers a turn, or what is new about it. */
-  keep(chatId, turn) {
-    const { [chatId]: turns = [], ...others } = this.#chats();
-    const index = turns.findIndex((known) => known.userMessageId === turn.userMessageId);
-    turns.splice(index < 0 ? turns.length : index, index < 0 ? 0 : 1, turn);
-    const latest = Object.entries(others).slice(1 - KEPT_CHATS);
-    const chats = Object.fromEntries([...latest, [chatId, turns.slice(-KEPT_TURNS)]]);
-    this.#all.set(CHATS, JSON.stringify(chats));
-    this.#changed();
-  }
-
-  #chats() {
+  #outbox() {
     try {
-      return JSON.parse(this.#all.get(CHATS)) ?? {};
+      return JSON.parse(this.#tab.get("chat.outbox")) ?? [];
     } catch {
-      return {};
+      return [];
     }
-  }
-
-  #changed() {
-    this.dispatchEvent(new Event("change"));
   }
 }
 

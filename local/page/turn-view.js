@@ -1,6 +1,7 @@
-// One turn: what was asked, and its answer.
+// One turn: what was asked, and the version of its answer that is shown.
 
-import { AnswerView } from "./answer-view.js";
+import { copy } from "./answer-view.js";
+import { isComposing } from "./composer.js";
 import { clone } from "./elements.js";
 import { words } from "./i18n.js";
 
@@ -8,17 +9,40 @@ const LONG_CHARACTERS = 1_200;
 const LONG_LINES = 14;
 
 export class TurnView {
+  /** The answer that is shown. */
+  answer = null;
   #parts;
+  #content;
 
-  constructor(content, { isForeign = false } = {}) {
+  /** `actions`: `edit(content)` returns whether it was taken, `step(by)`. */
+  constructor(content, { edit, step }) {
     [this.element, this.#parts] = clone("turn");
+    this.#content = content;
     this.#parts.question.textContent = content;
-    this.#parts.origin.hidden = !isForeign;
-    this.#fold(content);
-    this.answer = new AnswerView();
-    this.answer.onChange = () => this.#changed();
-    this.#parts.answer.append(this.answer.element);
+    this.#parts.copy.onclick = () => copy(content, this.#parts.copy);
+    this.#parts.previous.onclick = () => step(-1);
+    this.#parts.next.onclick = () => step(1);
+    this.#fold();
+    this.#listen(edit);
+  }
+
+  /** Puts another version of the answer in place. */
+  showAnswer(answer) {
+    if (this.answer === answer) return;
+    if (this.answer) this.answer.onChange = () => {};
+    this.answer = answer;
+    this.#parts.answer.replaceChildren(answer.element);
+    answer.onChange = () => this.#changed();
     this.#changed();
+  }
+
+  /** Says which of several versions of the message this is; `mayEdit`: nothing is on its way. */
+  place(index, count, mayEdit) {
+    this.#parts.versions.hidden = count < 2;
+    this.#parts.version.textContent = words.version(index + 1, count);
+    this.#parts.previous.disabled = index === 0;
+    this.#parts.next.disabled = index === count - 1;
+    this.#parts.edit.disabled = !mayEdit;
   }
 
   #changed() {
@@ -26,10 +50,41 @@ export class TurnView {
     this.element.setAttribute("aria-busy", String(!this.answer.hasEnded));
   }
 
+  #listen(edit) {
+    const { editor, edited } = this.#parts;
+    this.#parts.edit.onclick = () => {
+      edited.value = this.#content;
+      this.#showEditor(true);
+      edited.focus();
+    };
+    this.#parts.cancelEdit.onclick = () => this.#showEditor(false);
+    editor.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (edited.value.trim() && edit(edited.value)) this.#showEditor(false);
+    });
+    edited.addEventListener("keydown", (event) => {
+      if (isComposing(event)) return;
+      if (event.key === "Escape") this.#showEditor(false);
+      else if (event.key === "Enter" && !event.shiftKey) editor.requestSubmit();
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+  }
+
+  #showEditor(isOpen) {
+    const hadFocus = this.#parts.editor.contains(document.activeElement);
+    this.#parts.editor.hidden = !isOpen;
+    this.#parts.bubble.hidden = isOpen;
+    this.#parts.tools.hidden = isOpen;
+    if (!isOpen && hadFocus) this.#parts.edit.focus();
+  }
+
   /** What is long is folded, so that the answer is found. */
-  #fold(content) {
+  #fold() {
     const { fold, question } = this.#parts;
-    const isLong = content.length > LONG_CHARACTERS || content.split("\n", LONG_LINES + 1).length > LONG_LINES;
+    const isLong =
+      this.#content.length > LONG_CHARACTERS || this.#content.split("\n", LONG_LINES + 1).length > LONG_LINES;
     if (!isLong) return;
     const show = (isFolded) => {
       question.classList.toggle("folded", isFolded);

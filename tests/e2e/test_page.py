@@ -400,7 +400,7 @@ FOLLOW = """async ({chatId, session, ...options}) => {
 
 
 async def test_a_connection_that_falls_silent_is_replaced(stub, page):
-    stub.chats.add("c")
+    stub.chats["c"] = {}
     stub.scripts.append(["one ", "two"])
     stub.faults.extend([Hold(), Cut(2, when=asyncio.Event()), None])
     events = await page.evaluate(FOLLOW, {"chatId": "c", "session": "s", "silenceMs": 500})
@@ -409,7 +409,7 @@ async def test_a_connection_that_falls_silent_is_replaced(stub, page):
 
 
 async def test_a_reader_gives_up_after_so_many_failures_in_a_row(stub, page):
-    stub.chats.add("c")
+    stub.chats["c"] = {}
     stub.scripts.append(["one ", "two ", "three"])
     progress = [Cut(2, ends_properly=True), Cut(1, ends_properly=True)]
     stub.faults.extend([Cut(), *progress, Cut(), Cut(0, ends_properly=True), Cut()])

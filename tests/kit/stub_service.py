@@ -11,8 +11,9 @@ import json
 import mimetypes
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from chat.http.sse import encode_events
 
 PAGE = Path(__file__).parents[2] / "local" / "page"
 USAGE = Usage(12, 34)
+NOW = "2026-01-01T00:00:00.000Z"
 
 
 class Reasoning(str):
@@ -95,6 +97,8 @@ class Generation:
 
     answer: Answer
     content: str
+    parent_id: str | None = None
+    attempt_id: str | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -148,7 +152,10 @@ class StubService:
         """One for each cancel to come; a `Hold` holds back what is said of it."""
         self.requests: list[Request] = []
         self.generations: list[Generation] = []
-        self.chats: set[str] = set()
+        self.chats: dict[str, dict[str, object]] = {}
+        self.models: list[dict[str, object]] = [{"id": "stub", "default": True}]
+        self.feedback: dict[str, dict | None] = {}
+        self.page_of_messages = 100
         self.page_settings: dict[str, object] = {"model": "stub", "isDemo": False, "auth": "header"}
         self.bytes_per_chunk = 0
         """Splits streams into chunks of so many bytes; 0 leaves them whole."""
@@ -201,24 +208,91 @@ class StubService:
             writer.close()
 
     async def _answer(self, request: Request, response: _Response) -> None:
-        route = re.fullmatch(r"/api/chat/([^/]+)/(stream|cancel)", request.path)
-        if route is None and request.path == "/api/chat/create":
-            await self._create(request, response)
-        elif request.path == "/page-settings.json":
-            await response.json(200, self.page_settings)
+        route = re.fullmatch(r"/api/chat/([^/]+)(?:/(stream|cancel|messages|messages/([^/]+)/feedback))?", request.path)
+        if request.path in self._plain:
+            await self._plain[request.path](request, response)
         elif route is None:
             await _serve_page(request.path, response)
         elif route[1] not in self.chats:
             await response.problem(Refuse(404, "chat_not_found"))
         elif route[2] == "cancel":
             await self._cancel(route[1], request, response)
-        else:
+        elif route[2] == "stream":
             await self._stream(route[1], request, response)
+        elif route[2] == "messages":
+            await response.json(200, self._messages(route[1], request.query))
+        elif route[2]:
+            self.feedback[route[3]] = request.json if request.method == "PUT" else None
+            await response.json(200, {})
+        else:
+            await self._chat(route[1], request, response)
+
+    @property
+    def _plain(self) -> Mapping[str, Callable[[Request, _Response], Awaitable[None]]]:
+        return {
+            "/page-settings.json": lambda _, response: response.json(200, self.page_settings),
+            "/api/models": lambda _, response: response.json(200, {"models": self.models}),
+            "/api/chats": lambda request, response: response.json(200, self._list(request.query)),
+            "/api/chat/create": self._create,
+        }
 
     async def _create(self, request: Request, response: _Response) -> None:
         chat_id = self._keys.setdefault(request.headers.get("idempotency-key", new_id()), new_id())
-        self.chats.add(chat_id)
-        await response.json(201, {"chatId": chat_id, "title": None, "createdAt": "2026-01-01T00:00:00.000Z"})
+        self.chats.setdefault(chat_id, {"title": None})
+        await response.json(201, {"chatId": chat_id, "title": None, "createdAt": NOW})
+
+    # ---- what manage_chats does
+
+    def _list(self, query: Mapping[str, str]) -> dict:
+        listed = [self._described(chat_id) for chat_id in reversed(self.chats)]
+        found = [chat for chat in listed if query.get("q", "") in f"{chat['title']} {chat['preview']}"]
+        at = int(query.get("cursor", 0))
+        return {"chats": found[at : at + 30], "nextCursor": str(at + 30) if len(found) > at + 30 else None}
+
+    def _described(self, chat_id: str) -> dict:
+        texts = [generation.content for generation in self.generations if generation.identity.chat_id == chat_id]
+        chat = {"chatId": chat_id, "model": None, "createdAt": NOW, "updatedAt": datetime.now(UTC).isoformat()}
+        return chat | {"preview": texts[-1] if texts else ""} | self.chats[chat_id]
+
+    async def _chat(self, chat_id: str, request: Request, response: _Response) -> None:
+        if request.method == "DELETE":
+            del self.chats[chat_id]
+            return await response.empty()
+        if request.method == "PATCH":
+            self.chats[chat_id] |= request.json
+        return await response.json(200, self._described(chat_id))
+
+    def _messages(self, chat_id: str, query: Mapping[str, str]) -> dict:
+        told: dict[str, dict] = {}
+        for generation in self.generations:
+            ids = generation.identity
+            if ids.chat_id != chat_id:
+                continue
+            question = {"userMessageId": ids.user_message_id, "role": "user", "content": generation.content}
+            told.setdefault(ids.user_message_id, question | {"parentId": generation.parent_id})
+            told[ids.message_id] = self._told(generation)
+        end = int(query.get("cursor") or len(told))
+        start = max(0, end - self.page_of_messages)
+        return {"messages": list(told.values())[start:end], "nextCursor": str(start) if start else None}
+
+    def _told(self, generation: Generation) -> dict:
+        answer, ids = generation.answer, generation.identity
+        outcome = answer.outcome
+        failure = outcome and outcome.error_code
+        return {
+            "messageId": ids.message_id,
+            "role": "assistant",
+            "parentId": ids.user_message_id,
+            "content": answer.text,
+            "reasoning": answer.reasoning,
+            "sources": [{"title": source.title, "url": source.url} for source in answer.sources],
+            "status": outcome.status if outcome else "streaming",
+            "finishReason": outcome and outcome.finish_reason,
+            "failure": failure and {"code": failure, "message": "-", "retryable": outcome.status.retryable},
+            "model": ids.model,
+            "usage": {"inputTokens": 12, "outputTokens": 34, "estimated": False},
+            "feedback": self.feedback.get(ids.message_id),
+        }
 
     async def _stream(self, chat_id: str, request: Request, response: _Response) -> None:
         fault = self.faults.popleft() if self.faults else None
@@ -245,14 +319,25 @@ class StubService:
 
     def _send(self, chat_id: str, request: Request) -> Generation | Refuse:
         session, body = request.headers["x-session-id"], request.json
-        message = body.get("userMessageId") or new_id()
+        again = body.get("regenerate", {})
+        message = again.get("userMessageId") or body.get("userMessageId") or new_id()
         known = self._by("user_message_id", chat_id, message)
-        if known is not None and (known.is_active or not known.answer.outcome.status.retryable):
+        if again:
+            body = {"content": known.content, "parentMessageId": known.parent_id, **body}
+            for other in self.generations:
+                if other.attempt_id == again["attemptId"]:
+                    return other
+        elif known is not None and (known.is_active or not known.answer.outcome.status.retryable):
             return known if known.content == body["content"] else Refuse(409, "idempotency_conflict")
         for other in self.generations:
             if other.is_active and (other.identity.chat_id, other.identity.session_id) == (chat_id, session):
-                return Refuse(409, "stream_in_progress", {"activeMessageId": other.identity.message_id})
-        generation = Generation(Answer(AnswerIds(chat_id, new_id(), message, session, "stub")), body["content"])
+                if body.get("onBusy") != "cancel":
+                    return Refuse(409, "stream_in_progress", {"activeMessageId": other.identity.message_id})
+                other.end(Outcome(Status.CANCELLED))
+        newest = [g.identity.message_id for g in self.generations if g.identity.chat_id == chat_id]
+        parent = known.parent_id if known else body.get("parentMessageId", newest[-1] if newest else None)
+        answer = Answer(AnswerIds(chat_id, new_id(), message, session, body.get("model") or "stub"))
+        generation = Generation(answer, body["content"], parent, again.get("attemptId"))
         self.generations.append(generation)
         generation.answer.begin()
         if message in self._intents:
