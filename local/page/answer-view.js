@@ -44,8 +44,22 @@ export class AnswerView {
     this.#parts.regenerate.onclick = regenerate;
     this.#parts.previous.onclick = () => step(-1);
     this.#parts.next.onclick = () => step(1);
-    for (const rating of ["up", "down"])
-      this.#parts[rating].onclick = (event) => rate(event.currentTarget.ariaPressed === "true" ? null : { rating });
+    const { comment, said } = this.#parts;
+    for (const rating of ["up", "down"]) {
+      this.#parts[rating].onclick = ({ currentTarget }) => {
+        const isTakenBack = currentTarget.ariaPressed === "true";
+        rate(isTakenBack ? null : { rating });
+        comment.hidden = isTakenBack;
+        said.value = "";
+      };
+    }
+    comment.onsubmit = (event) => {
+      event.preventDefault();
+      const rating = this.#parts.up.ariaPressed === "true" ? "up" : "down";
+      if (said.value.trim()) rate({ rating, comment: said.value.trim() });
+      comment.hidden = true;
+      this.#parts[rating].focus();
+    };
   }
 
   get hasEnded() {
@@ -97,6 +111,7 @@ export class AnswerView {
 
   rated(feedback) {
     for (const rating of ["up", "down"]) this.#parts[rating].ariaPressed = String(feedback?.rating === rating);
+    if (!feedback) this.#parts.comment.hidden = true;
   }
 
   /** Says which of several versions this is; `isBusy`: another answer is on its way. */

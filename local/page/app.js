@@ -27,6 +27,7 @@ let opening = 0;
 const sidebar = new Sidebar({
   api,
   news,
+  onListed: () => showTitle(sidebar.titleOf(chat.id)),
   onRemoved: (chatId) => chatId === chat.id && go(""),
   onRestored: (chatId) => go(chatId),
 });
@@ -80,7 +81,6 @@ news.onNews = async ({ chatId, what }) => {
   if (what === "removed" && chatId === chat.id) go("");
   if (what === "changed") return;
   await sidebar.refresh();
-  showTitle(sidebar.titleOf(chat.id));
 };
 document.addEventListener("visibilitychange", () => document.hidden || sidebar.refresh());
 

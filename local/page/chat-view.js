@@ -417,10 +417,10 @@ export class ChatView {
     return this.#run({ request, answer });
   }
 
-  /** The first failure is met by sending the message again, later ones by asking for another answer. */
+  /** The first failure at the end of a chat is met by sending the message again, others by asking for another answer. */
   #retryFailed({ messageId }) {
     const { parentId: userMessageId } = this.#conversation.get(messageId);
-    if (this.#conversation.versions(messageId).length > 1) return this.#regenerate(userMessageId);
+    if (this.#conversation.versions(messageId).length > 1 || this.#conversation.leaf !== messageId) return this.#regenerate(userMessageId);
     const { content } = this.#conversation.get(userMessageId);
     return this.#ask({ key: userMessageId, body: { content, userMessageId, ...this.#choice() } });
   }

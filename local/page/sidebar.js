@@ -25,10 +25,11 @@ export class Sidebar {
   #failed = false;
   #isLoaded = false;
 
-  /** `onRemoved(chatId)` when a chat is taken from the list, `onRestored(chatId)` when that is undone. */
-  constructor({ api, news, onRemoved, onRestored }) {
+  /** `onListed()` when the list has changed, `onRemoved(chatId)` when a chat is taken from the list, `onRestored(chatId)` when that is undone. */
+  constructor({ api, news, onListed, onRemoved, onRestored }) {
     this.#api = api;
     this.#news = news;
+    this.onListed = onListed;
     this.onRemoved = onRemoved;
     this.onRestored = onRestored;
     this.#search.addEventListener("input", () => {
@@ -92,6 +93,7 @@ export class Sidebar {
   // ---- showing
 
   #show() {
+    this.onListed();
     if (this.#list.querySelector("input:not([hidden])")) return; // a name is being written
     const focused = document.activeElement?.closest?.("#chats li")?.dataset.chat;
     const { scrollTop } = this.#list;

@@ -23,7 +23,7 @@ export class TurnView {
     this.#parts.previous.onclick = () => step(-1);
     this.#parts.next.onclick = () => step(1);
     this.#fold();
-    this.#listen(edit);
+    this.#parts.edit.onclick = () => this.#edit(edit);
   }
 
   /** Puts another version of the answer in place. */
@@ -50,34 +50,31 @@ export class TurnView {
     this.element.setAttribute("aria-busy", String(!this.answer.hasEnded));
   }
 
-  #listen(edit) {
-    const { editor, edited } = this.#parts;
-    this.#parts.edit.onclick = () => {
-      edited.value = this.#content;
-      this.#showEditor(true);
-      edited.focus();
+  /** Opens the message for editing; Enter sends it, Escape leaves it as it is. */
+  #edit(edit) {
+    const [editor, { edited, cancelEdit }] = clone("editor");
+    const close = () => {
+      editor.replaceWith(this.#parts.bubble);
+      this.#parts.tools.hidden = false;
+      this.#parts.edit.focus();
     };
-    this.#parts.cancelEdit.onclick = () => this.#showEditor(false);
+    edited.value = this.#content;
+    cancelEdit.onclick = close;
     editor.addEventListener("submit", (event) => {
       event.preventDefault();
-      if (edited.value.trim() && edit(edited.value)) this.#showEditor(false);
+      if (edited.value.trim() && edit(edited.value)) close();
     });
     edited.addEventListener("keydown", (event) => {
       if (isComposing(event)) return;
-      if (event.key === "Escape") this.#showEditor(false);
+      if (event.key === "Escape") close();
       else if (event.key === "Enter" && !event.shiftKey) editor.requestSubmit();
       else return;
       event.preventDefault();
       event.stopPropagation();
     });
-  }
-
-  #showEditor(isOpen) {
-    const hadFocus = this.#parts.editor.contains(document.activeElement);
-    this.#parts.editor.hidden = !isOpen;
-    this.#parts.bubble.hidden = isOpen;
-    this.#parts.tools.hidden = isOpen;
-    if (!isOpen && hadFocus) this.#parts.edit.focus();
+    this.#parts.tools.hidden = true;
+    this.#parts.bubble.replaceWith(editor);
+    edited.focus();
   }
 
   /** What is long is folded, so that the answer is found. */

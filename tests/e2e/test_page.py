@@ -472,12 +472,11 @@ async def test_reload_tells_the_whole_chat_again_without_asking_anew(stub, page)
     assert len(stub.sent("POST", "/stream")) == 3
 
 
-async def test_a_new_tab_is_a_new_device_in_the_same_chat(stub, visitor, page):
+async def test_another_tab_at_the_same_address_is_another_device_in_the_same_chat(stub, visitor, page):
     await ask(page, "hello")
     await ended(page, "completed")
-    other = await visitor.tab()
+    other = await visitor.tab(page.url)
     await ended(other, "completed")
-    await expect(turn(other).locator("[data-part=origin]")).to_be_visible()
     await ask(other, "from here")
     await ended(other, "completed", 1)
     await ended(page, "completed", 1)
@@ -500,7 +499,7 @@ async def test_a_copied_tab_gets_a_session_of_its_own(stub, visitor, page, scrip
     copied = await page.evaluate("JSON.stringify(sessionStorage)")
     copy = await visitor.context.new_page()
     await copy.add_init_script(f"Object.assign(sessionStorage, {copied})")
-    await copy.goto(visitor.url)
+    await copy.goto(page.url)
     await ask(copy, "hello too")
     await ended(copy, "completed", 1)
     first, second = (generation.identity for generation in stub.generations)
@@ -525,7 +524,7 @@ async def test_a_chat_that_is_gone_is_forgotten(stub, page):
     await ended(page, "completed")
     stub.chats.clear()
     await page.reload()
-    await expect(page.locator("[data-part=notice]")).to_contain_text("no longer there")
+    await expect(page.locator("[data-part=notice]")).to_contain_text("does not exist")
     await expect(page.locator(".turn")).to_have_count(0)
     await ask(page, "hello again")
     await ended(page, "completed")
@@ -588,7 +587,7 @@ async def test_code_and_answers_are_copied_as_they_were_written(stub, visitor, p
     await ended(page, "completed")
     await turn(page).locator(".copy-code").click()
     await until_copied(page, "make run\n")
-    await turn(page).locator("[data-part=copy]").click()
+    await turn(page).locator(".answer [data-part=copy]").click()
     await until_copied(page, "Do **this**:\n\n```sh\nmake run\n```\n")
     await expect(page.locator("[data-part=announcer]")).to_have_text("Copied")
 

@@ -50,12 +50,12 @@ class Visitor:
         self.url = url
         self.complaints: list[str] = []
 
-    async def tab(self) -> Page:
+    async def tab(self, url: str = "") -> Page:
         page = await self.context.new_page()
         page.on("console", lambda message: self._heard(message.type, message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self._requested(request.url))
-        await page.goto(self.url)
+        await page.goto(url or self.url)
         await page.wait_for_selector("textarea")
         return page
 

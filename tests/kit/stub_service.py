@@ -156,6 +156,9 @@ class StubService:
         self.models: list[dict[str, object]] = [{"id": "stub", "default": True}]
         self.feedback: dict[str, dict | None] = {}
         self.page_of_messages = 100
+        self.message_faults: deque[Refuse] = deque()
+        """One for each request of messages to come."""
+        self.refuses_lists = False
         self.page_settings: dict[str, object] = {"model": "stub", "isDemo": False, "auth": "header"}
         self.bytes_per_chunk = 0
         """Splits streams into chunks of so many bytes; 0 leaves them whole."""
@@ -219,6 +222,8 @@ class StubService:
             await self._cancel(route[1], request, response)
         elif route[2] == "stream":
             await self._stream(route[1], request, response)
+        elif route[2] == "messages" and self.message_faults:
+            await response.problem(self.message_faults.popleft())
         elif route[2] == "messages":
             await response.json(200, self._messages(route[1], request.query))
         elif route[2]:
@@ -232,7 +237,7 @@ class StubService:
         return {
             "/page-settings.json": lambda _, response: response.json(200, self.page_settings),
             "/api/models": lambda _, response: response.json(200, {"models": self.models}),
-            "/api/chats": lambda request, response: response.json(200, self._list(request.query)),
+            "/api/chats": self._chats,
             "/api/chat/create": self._create,
         }
 
@@ -242,6 +247,11 @@ class StubService:
         await response.json(201, {"chatId": chat_id, "title": None, "createdAt": NOW})
 
     # ---- what manage_chats does
+
+    async def _chats(self, request: Request, response: _Response) -> None:
+        if self.refuses_lists:
+            return await response.problem(Refuse(503, "storage_unavailable"))
+        return await response.json(200, self._list(request.query))
 
     def _list(self, query: Mapping[str, str]) -> dict:
         listed = [self._described(chat_id) for chat_id in reversed(self.chats)]
