@@ -10,7 +10,7 @@ import { ProblemError, followAnswer } from "./sse.js";
 import { newId } from "./storage.js";
 import { TurnView } from "./turn-view.js";
 
-const WATCHED_AT_ONCE = 2; // a browser has six connections to one HTTP/1.1 server, for all tabs together
+const WATCHED_AT_ONCE = 1; // a browser has six connections to one HTTP/1.1 server, for all tabs together
 const HOPELESS = [400, 413, 415, 422];
 
 export class ChatView {
@@ -258,6 +258,7 @@ export class ChatView {
 
   #resume(request, message) {
     const answer = this.#answerFor(message.messageId);
+    answer.sent();
     this.#run({ request: { ...request, messageId: message.messageId }, answer });
   }
 
@@ -265,6 +266,7 @@ export class ChatView {
   async #run({ request, answer }) {
     const current = { request, answer, stopping: new AbortController(), isStopping: false };
     this.#current = current;
+    if (answer.messageId) this.#live.add(answer.messageId);
     this.#storage.keepOutgoing(request);
     this.#render();
     const signal = AbortSignal.any([this.#closing.signal, current.stopping.signal]);

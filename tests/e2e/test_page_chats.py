@@ -7,7 +7,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
+from tests.kit.ai_server import AIServer, Gate, say
 from tests.kit.browser import chromium, visiting
+from tests.kit.service import running
 from tests.kit.stub_service import Hold, Refuse, StubService
 from tests.kit.waiting import until
 
@@ -327,6 +329,7 @@ async def test_an_answer_that_was_left_running_is_taken_up_again(stub, page):
     await ended(page, "completed")
     await expect(text(page)).to_have_text("before after")
     assert len(stub.generations) == 1
+    assert len(stub.sent("GET", "/stream")) == 1
 
 
 async def test_earlier_messages_are_loaded_when_they_are_wanted(stub, page):
@@ -381,3 +384,75 @@ async def test_messages_that_cannot_be_loaded_are_said_to_be_so(stub, page):
     stub.message_faults.append(Refuse(503, "storage_unavailable"))
     await page.goto(f"{stub.url}/c/{SKY}")
     await expect(page.locator("[data-part=notice]")).to_have_text("The messages of this chat cannot be loaded.")
+
+
+# ---- the real service
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def ai():
+    async with AIServer() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def service(ai):
+    with running({"OPENAI_BASE_URL": ai.url, "OPENAI_API_KEY": "none", "OPENAI_MODEL": "scripted"}) as service:
+        yield service
+
+
+async def test_chats_of_the_real_service_are_found_renamed_branched_and_deleted(browser, service, ai):
+    ai.script(*(say(f"answer {number}") for number in range(3)))
+    async with visiting(browser, service.url) as visitor:
+        page = await visitor.tab()
+        for question in ("하늘은 왜 파란가요?", "What is rain?", "서울에서 하루를 보낸다면?"):
+            await page.locator("#new").click()
+            await ask(page, question)
+            await ended(page, "completed")
+        await expect(page.locator("#chats li")).to_have_count(3)
+        await page.get_by_role("searchbox").fill("파란")
+        await expect(page.locator("#chats .chat-title")).to_have_text(["하늘은 왜 파란가요?"])
+        await page.get_by_role("searchbox").fill("")
+        await item(page, "rain").locator("a").focus()
+        await page.keyboard.press("F2")
+        await page.keyboard.type("Water")
+        await page.keyboard.press("Enter")
+        await item(page, "Water").locator("a").click()
+        await expect(text(page)).to_have_text("answer 1")
+
+        ai.script(say("another"), say("of the edited"))
+        await answer(page).get_by_role("button", name="Answer again").click()
+        await expect(text(page)).to_have_text("another")
+        await ended(page, "completed")
+        await turn(page).get_by_role("button", name="Edit").click()
+        await page.get_by_role("textbox", name="Edit the message").fill("What is snow?")
+        await page.keyboard.press("Enter")
+        await expect(text(page)).to_have_text("of the edited")
+        await ended(page, "completed")
+        await answer(page).get_by_role("button", name="Good answer").click()
+        await expect(answer(page).get_by_role("textbox", name="Why?")).to_be_visible()
+        await page.reload()
+        await expect(text(page)).to_have_text("of the edited")
+        await expect(answer(page).get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "true")
+        await turn(page).locator(".question").get_by_role("button", name="Earlier version").click()
+        await expect(text(page)).to_have_text("another")
+        await expect(answer(page).locator("[data-part=version]")).to_have_text("2 / 2")
+        assert ai.calls[-1].json["messages"][-1]["content"] == "What is snow?"
+
+
+async def test_a_chat_is_deleted_on_the_real_service_while_it_streams_in_another_tab(browser, service, ai):
+    gate = Gate()
+    ai.script(say("going ", "on", gate=gate))
+    async with visiting(browser, service.url) as visitor:
+        page = await visitor.tab()
+        await ask(page, "Tell me")
+        await gate.release()
+        await ended(page, "streaming")
+        other = await visitor.tab(page.url)
+        await expect(text(other)).to_have_text("going")
+        await other.clock.install()
+        await item(other, "Tell me").locator("a").focus()
+        await other.keyboard.press("Delete")
+        await other.clock.run_for(7_100)
+        await expect(page).to_have_url(f"{service.url}/")
+        await expect(page.locator("#chats li")).to_have_count(0)
