@@ -85,7 +85,7 @@ export class AnswerView {
     else if (event === "message") this.#append("text", fields.delta);
     else if (event === "reasoning") this.#append("reasoning", fields.delta);
     else if (event === "sources") this.#cite(fields.sources);
-    else if (event === "failure") this.problem(words.failure(fields), { isRetryable: fields.retryable });
+    else if (event === "failure") this.problem(failureIn(fields), { isRetryable: fields.retryable });
     else if (event === "done") this.#end(fields);
     return event === "done";
   }
@@ -105,7 +105,7 @@ export class AnswerView {
     if (sources?.length) this.#cite(sources);
     if (status === "streaming") return this.show("elsewhere");
     this.#clearProblem();
-    if (failure) this.problem(words.failure(failure), { isRetryable: failure.retryable });
+    if (failure) this.problem(failureIn(failure), { isRetryable: failure.retryable });
     this.#end({ status, finishReason, usage, characters: Array.from(content).length });
   }
 
@@ -235,7 +235,7 @@ export class AnswerView {
     this.status = status;
     this.#parts.watch.hidden = status !== "elsewhere";
     this.#parts.goOn.hidden = true;
-    const isTold = status === "failed" && !this.#parts.problem.hidden;
+    const isTold = ["failed", "interrupted", "timeout"].includes(status) && !this.#parts.problem.hidden;
     this.#parts.status.textContent = [isTold ? "" : words[status] ?? status, ...this.#remarks].filter(Boolean).join(" ");
     this.#showTools();
     this.#parts.numbers.hidden = !this.#facts.length;
@@ -249,6 +249,10 @@ export class AnswerView {
     this.#parts.tools.hidden = !isThere || (!this.text && this.#isAlone && !this.#parts.problem.hidden);
     this.#parts.copy.hidden = !this.text;
   }
+}
+
+function failureIn(failure) {
+  return { interrupted: words.interrupted, deadline: words.timeout }[failure.code] ?? words.failure(failure);
 }
 
 /** Markdown that comes in pieces and is drawn once a frame, whatever the number of pieces. */
