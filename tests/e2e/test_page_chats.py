@@ -13,7 +13,7 @@ from tests.kit.service import running
 from tests.kit.stub_service import Hold, Refuse, StubService
 from tests.kit.waiting import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("page"), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("page_chats"), pytest.mark.asyncio(loop_scope="module")]
 expect.set_options(timeout=20_000)
 
 SKY, SEOUL, OLD = (f"0190a0b0-0000-7000-8000-00000000000{number}" for number in range(3))

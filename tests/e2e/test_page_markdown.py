@@ -8,7 +8,7 @@ import pytest_asyncio
 from tests.kit.browser import chromium
 from tests.kit.stub_service import StubService
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("page"), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("page_markdown"), pytest.mark.asyncio(loop_scope="module")]
 
 SHOW = """async ([texts, sizes]) => {
     const { Markdown } = await import("/markdown.js");

@@ -14,10 +14,28 @@ def gateway(tmp_path):
     return Gateway([], tmp_path, ["Chat.Example"])
 
 
-async def get(gateway: Gateway, *hosts: str) -> Reply:
+async def get(gateway: Gateway, *hosts: str, path: str = "/") -> Reply:
     reply = Reply()
-    await gateway(scope_of([("Host", host) for host in hosts], method="GET"), Body(), reply)
+    await gateway(scope_of([("Host", host) for host in hosts], method="GET", path=path), Body(), reply)
     return reply
+
+
+@pytest.mark.parametrize("path", ["/", "/index.html", "/c/0190a0b0-0000-7000-8000-000000000000"])
+async def test_the_page_is_at_the_address_of_each_chat(gateway, path):
+    reply = await get(gateway, "localhost", path=path)
+    assert (reply.status, reply.body) == (200, b"<p>hello</p>")
+
+
+@pytest.mark.parametrize("path", ["/c/", "/c/a/b", "/c/../index.html", "/nothing"])
+async def test_elsewhere_there_is_nothing(gateway, path):
+    assert (await get(gateway, "localhost", path=path)).status == 404
+
+
+async def test_the_page_is_told_its_settings(tmp_path):
+    gateway = Gateway([], tmp_path, page_settings={"model": "demo"})
+    reply = await get(gateway, "localhost", path="/page-settings.json")
+    assert json.loads(reply.body) == {"model": "demo"}
+    assert reply.headers["cache-control"] == "no-cache"
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,18 @@ def test_a_setting_that_a_function_would_refuse_is_refused_before_anything_start
         plan_of(**{name: value})
 
 
+def test_the_page_is_told_what_it_should_know_and_no_secret():
+    assert plan_of().page_settings == {
+        "model": "demo",
+        "isDemo": True,
+        "auth": "header",
+        "maxContentCharacters": 32_000,
+    }
+    told = plan_of(OPENAI_API_KEY="sk-secret", OPENAI_MODEL="large", CHAT_MAX_CONTENT_CHARS="10").page_settings
+    assert (told["model"], told["isDemo"], told["maxContentCharacters"]) == ("large", False, 10)
+    assert "secret" not in str(told)
+
+
 def test_each_route_has_one_function():
     assert serving("/api/chat/create")[0] == "create_chat"  # the first one counts
     assert serving("/api/chat/0197") == serving("/api/chats") == serving("/api/models") == ["manage_chats"]
