@@ -99,7 +99,10 @@ async function open(number) {
     name: number === 0 ? words.thisDevice : words.otherDevice,
     mostCharacters: settings.maxContentCharacters,
     model: () => (models.hidden ? "" : models.value),
-    onTitle: () => news.tell(chat.id, "listed"),
+    onTitle: () => {
+      sidebar.refresh();
+      news.tell(chat.id, "listed");
+    },
     onGone: () => {
       history.replaceState(null, "", "/");
       openChat("", words.gone);

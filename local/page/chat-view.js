@@ -38,7 +38,7 @@ export class ChatView {
   #top = 0;
   #closing = new AbortController();
 
-  /** `model()` returns the chosen model's id; `onTitle(title)`, `onGone()` are told what the service says of the chat. */
+  /** `model()` returns the chosen model's id; `onTitle()`, `onGone()`: the chat has a new title, or is not there. */
   constructor({ chat, storage, api, session, name, number, mostCharacters, model, onTitle, onGone }) {
     this.#chat = chat;
     this.#storage = storage;
@@ -300,7 +300,7 @@ export class ChatView {
     try {
       for await (const event of followAnswer({ connect, onCut, signal })) {
         if (event.event === "title") {
-          this.onTitle(JSON.parse(event.data).title);
+          this.onTitle();
           continue;
         }
         answer.apply(event);
@@ -331,6 +331,7 @@ export class ChatView {
     this.#storage.keepOutgoing(request);
     this.#render();
     this.#news.tell(this.#chat.id, "changed");
+    this.#news.tell(this.#chat.id, "listed");
     // a stop that came before the answer had a name may have met an earlier answer to this message: say it by name
     if (current === this.#current && answer.status === "stopping") this.#stop();
   }

@@ -44,6 +44,12 @@ export class Sidebar {
       this.#menu.hidePopover();
       this.#remove(this.#picked);
     };
+    this.#menu.addEventListener("keydown", (event) => {
+      if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
+      const items = [...this.#menu.querySelectorAll("button")];
+      items[(items.indexOf(document.activeElement) + 1) % items.length].focus(); // there are two
+      event.preventDefault();
+    });
     this.#toast.querySelector("button").onclick = () => this.#undo();
     addEventListener("pagehide", () => this.#removeNow());
   }
@@ -168,12 +174,12 @@ export class Sidebar {
     const item = this.#list.querySelector(`li[data-chat="${chat.chatId}"]`);
     if (!item) return;
     const [link, field] = [item.querySelector("a"), item.querySelector("input")];
-    const finish = async (isKept) => {
+    const finish = async (isKept, isByKey = false) => {
       if (field.hidden) return;
       const title = field.value.trim();
       field.hidden = true;
       link.hidden = false;
-      link.focus();
+      if (isByKey) link.focus();
       if (isKept && title && title !== chat.title) await this.#storeTitle(chat, title);
     };
     field.value = chat.title || chat.preview || "";
@@ -184,7 +190,7 @@ export class Sidebar {
     field.onblur = () => finish(true);
     field.onkeydown = (event) => {
       if (event.isComposing || event.keyCode === 229) return;
-      if (event.key === "Enter" || event.key === "Escape") finish(event.key === "Enter");
+      if (event.key === "Enter" || event.key === "Escape") finish(event.key === "Enter", true);
     };
   }
 

@@ -146,6 +146,26 @@ async def test_a_chat_is_renamed_with_the_keyboard(stub, page):
     assert len(stub.sent("PATCH", SKY)) == 1
 
 
+async def test_a_name_that_is_left_is_kept_and_the_focus_is_not_taken_back(stub, page):
+    await item(page, "sky").hover()
+    await item(page, "sky").locator(".tool").click()
+    await page.keyboard.press("ArrowDown")
+    await expect(page.get_by_role("menuitem", name="Delete")).to_be_focused()
+    await page.keyboard.press("ArrowUp")
+    await page.keyboard.press("Enter")
+    await page.keyboard.type("Rayleigh")
+    await field(page).click()
+    await until(lambda: stub.chats[SKY]["title"] == "Rayleigh")
+    await expect(field(page)).to_be_focused()
+
+
+async def test_a_chat_is_listed_as_soon_as_its_first_answer_has_begun(stub, page):
+    stub.scripts.append(["so far", asyncio.Event()])
+    await ask(page, "Tell me")
+    await expect(item(page, "Tell me")).to_be_visible()
+    await ended(page, "streaming")
+
+
 async def test_a_deleted_chat_can_be_taken_back_and_is_then_still_whole(stub, page):
     await item(page, "sky").locator("a").click()
     await item(page, "sky").locator(".tool").click()
