@@ -15,6 +15,16 @@ def pytest_configure():
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(config, items):
+    """Keep the tests of a group in one process: xdist 3.8 writes their groups where pytest 9.2 no longer looks."""
+    if not getattr(config.option, "loadgroup", False) or not (items and hasattr(items[0], "_id")):
+        return
+    for item in items:
+        names = sorted({str(mark.args[0]) for mark in item.iter_markers("xdist_group")})
+        if names and not item.nodeid.endswith(f"@{'_'.join(names)}"):
+            item._id = type(item._id).parse(f"{item.nodeid}@{'_'.join(names)}")
+
+
 def pytest_terminal_summary(terminalreporter):
     """Say why tests were skipped: pytest's own summary has a line for each place, hundreds on a bare machine."""
     reports = terminalreporter.stats.get("skipped", [])

@@ -205,7 +205,9 @@ REST: tuple[dict[str, str], ...] = (
     {"Dashboard": "false"},
 )
 
-WAYS_TO_MYSQL: tuple[dict[str, str], ...] = (
+FURTHER: tuple[dict[str, str], ...] = (
+    {"OpenAiBaseUrl": "bedrock", "OpenAiModel": "openai.gpt-oss-120b"},
+    {"OpenAiBaseUrl": "bedrock-runtime:us-east-1", "OpenAiModel": "openai.gpt-oss-120b-1:0"},
     {"DatabaseProxy": "true"},
     {"DatabaseLogin": "iam"},
     {"MysqlUrl": "mysql://u:pw@db.example/chat", "MysqlAdminUrl": "mysql://admin:pw@db.example/chat"},
@@ -217,10 +219,10 @@ WAYS_TO_MYSQL: tuple[dict[str, str], ...] = (
 def combinations() -> tuple[Rendered, ...]:
     """Render every combination of choices; those of `REST`, which concern nothing else, in turn.
 
-    Further ways to MySQL are combined with every network, on demand and on instances.
+    Further ways to MySQL and to an AI are combined with every network, on demand and on instances.
     """
     chosen = itertools.product(*CHOICES.values())
     every = [(*choices, rest) for choices, rest in zip(chosen, itertools.cycle(REST), strict=False)]
     key = CHOICES["key"][:1]
-    every += itertools.product(WAYS_TO_MYSQL, CHOICES["network"], CHOICES["instances"], key)
+    every += itertools.product(FURTHER, CHOICES["network"], CHOICES["instances"], key)
     return tuple(Rendered(**{name: value for choice in choices for name, value in choice.items()}) for choices in every)
