@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from chat.ai_settings import parse_models
+from chat.setting_names import check_names
 from chat.settings import Settings, SettingsError
 
 DEMO_MODEL = "demo"
@@ -85,7 +87,12 @@ class Plan:
 
     @property
     def has_own_ai(self) -> bool:
-        return bool(self.environ.get("OPENAI_API_KEY") or self.environ.get("OPENAI_BASE_URL"))
+        return _names_an_ai(self.environ)
+
+    @property
+    def unknown_names(self) -> list[str]:
+        """Variables that look like settings and are none."""
+        return check_names(self.environ)
 
 
 def read_plan(environ: Mapping[str, str], root: Path, functions: Path, state: Path) -> Plan:
@@ -102,7 +109,16 @@ def read_plan(environ: Mapping[str, str], root: Path, functions: Path, state: Pa
 
 
 _OURS = {"PORT", "REDIS_URL", "MYSQL_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL"}
-_STAND_INS = {"REDIS_URL": "redis://127.0.0.1", "MYSQL_URL": "sqlite:///chat", "OPENAI_BASE_URL": "http://127.0.0.1"}
+_STAND_INS = {"REDIS_URL": "redis://127.0.0.1", "MYSQL_URL": "sqlite:///chat"}
+_DEMO = {"OPENAI_BASE_URL": "http://127.0.0.1"}
+
+
+def _names_an_ai(environ: Mapping[str, str]) -> bool:
+    """Tell whether there is an AI to be asked: a key, an address, or models with providers of their own."""
+    if environ.get("OPENAI_API_KEY") or environ.get("OPENAI_BASE_URL"):
+        return True
+    models = parse_models(environ.get("CHAT_MODELS", "").strip()) or []
+    return any(isinstance(model, dict) and (model.get("baseUrl") or model.get("apiKey")) for model in models)
 
 
 def _port(text: str) -> int:
@@ -116,7 +132,8 @@ def _port(text: str) -> int:
 def _check(environ: Mapping[str, str]) -> Settings:
     """Refuse what the functions would refuse, and return what they will read."""
     filled = {name: value for name, value in environ.items() if value}
-    return Settings.read({"AWS_LAMBDA_MAX_CONCURRENCY": "32"} | _STAND_INS | filled, with_ai=True)
+    stand_ins = _STAND_INS if _names_an_ai(environ) else _STAND_INS | _DEMO
+    return Settings.read({"AWS_LAMBDA_MAX_CONCURRENCY": "32"} | stand_ins | filled, with_ai=True)
 
 
 def _functions(root: Path, folder: Path, concurrency: int) -> tuple[FunctionPlan, ...]:

@@ -16,10 +16,12 @@ from local import programs, stores
 from local.crew import Crew, crew
 from local.function import Environment, Function
 from local.gateway import Gateway
+from local.health import is_redis_reachable
+from local.notices import reporting_notices
 from local.plan import FunctionPlan, Plan
 from local.process import Kept, StartFailed, all_ready, run_once
 from local.reaper import Reaper
-from local.server import LOOPBACK, listen, serving
+from local.server import LOOPBACK, listen, port_of, serving
 
 _IDLE_SECONDS = 75
 _GRACE_SECONDS = 1
@@ -59,9 +61,17 @@ async def _serve(plan: Plan, listener: socket.socket, terminal: Terminal, reaper
         await all_ready([environment.kept for one in functions for environment in one.start(1)])
         gateway = Gateway(functions, Path(__file__).parent / "page", plan.hosts, plan.page_settings)
         await servers.enter_async_context(serving(gateway, [listener], _IDLE_SECONDS, _GRACE_SECONDS))
+        logs = [programs.log_of(plan, one.name) for one in plan.functions]
+        await stack.enter_async_context(reporting_notices(logs, terminal.report))
         terminal.announce()
+        for name in plan.unknown_names:
+            terminal.report(f"{name} is no setting of this service")
         for one in functions:
             one.start(one.plan.least - 1)
+        if plan.has_own_redis and not await is_redis_reachable(port_of(listener)):
+            terminal.report(
+                "Redis (REDIS_URL) does not answer: until it does, answers stream without it and a cancel says 503"
+            )
         await asyncio.get_running_loop().create_future()
 
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
+from tests.kit.ai_server import AIServer, status
 from tests.kit.gate import gate
 from tests.kit.service import ROOT, STUB_FUNCTIONS, clean_environ, processes, running, started
 from tests.kit.waiting import until, until_sync
@@ -194,7 +195,9 @@ def test_an_occupied_port_is_named(tmp_path):
     assert said == f"make run: port {port} is in use already; choose another one: PORT={port + 1} make run\n"
 
 
-@pytest.mark.parametrize("setting", [{"PORT": "http"}, {"CHAT_AUTH": "none"}, {"REDIS_URL": "here"}])
+@pytest.mark.parametrize(
+    "setting", [{"PORT": "http"}, {"CHAT_AUTH": "none"}, {"REDIS_URL": "here"}, {"OPENAI_API_KEY": "Bearer sk"}]
+)
 def test_a_bad_setting_is_named(tmp_path, setting):
     said = refused(tmp_path, setting)
     assert said.startswith(f"make run: {next(iter(setting))} ") and said.count("\n") == 1
@@ -313,6 +316,36 @@ async def test_an_answer_is_cancelled_from_elsewhere_and_what_arrived_is_stored(
     assert (reply.json()["status"], done["status"]) == ("cancelled", "cancelled")
     assert reply.json()["characters"] == len(text_of(events))
     assert stored_text(state, done["messageId"]) == ("cancelled", text_of(events))
+
+
+async def test_what_an_operator_should_do_is_said_at_the_terminal_once():
+    """A refused key, Redis away, and a variable that is no setting: each a line, and the service runs."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        nobody = unused.getsockname()[1]
+    async with AIServer() as ai:
+        ai.default = status(401)
+        settings = {
+            "OPENAI_BASE_URL": ai.url,
+            "OPENAI_API_KEY": "sk-SECRET",
+            "REDIS_URL": f"redis://127.0.0.1:{nobody}",
+            "CHAT_WALLPAPER": "blue",
+        }
+        loop, context = asyncio.get_running_loop(), running(settings)
+        service = await loop.run_in_executor(None, context.__enter__)
+        try:
+            async with httpx.AsyncClient(base_url=service.url, timeout=60, headers=KIM) as client:
+                for _ in range(2):
+                    async with ask(client, await create(client), "Hello") as source:
+                        events = [event async for event in source.aiter_sse()]
+                    assert json.loads(events[-2].data)["code"] == "ai_rejected"
+            await until(lambda: service.errors.count("\n") >= 3)
+            said = service.errors
+        finally:
+            await loop.run_in_executor(None, context.__exit__, None, None, None)
+    assert said.count("the AI refused the key (401): check OPENAI_API_KEY") == 1
+    assert said.count("Redis (REDIS_URL) does not answer") == 1
+    assert said.count("CHAT_WALLPAPER is no setting") == 1
+    assert "SECRET" not in said
 
 
 async def test_a_dead_stream_process_is_replaced_and_health_is_ok_again(chat_service, chats):

@@ -26,6 +26,16 @@ def test_what_the_environment_names_is_not_replaced():
     assert plan_of(OPENAI_BASE_URL="http://there/v1").has_own_ai
 
 
+def test_models_with_providers_of_their_own_take_the_demos_place():
+    models = '[{"id": "a", "baseUrl": "https://a/v1", "apiKey": "k"}]'
+    assert plan_of(CHAT_MODELS=models).has_own_ai
+    assert not plan_of(CHAT_MODELS="a,b").has_own_ai, "names alone say nothing of who answers"
+
+
+def test_what_looks_like_a_setting_and_is_none_is_told():
+    assert plan_of(CHAT_WALLPAPER="blue").unknown_names == ["CHAT_WALLPAPER"]
+
+
 def test_an_empty_variable_counts_as_none():
     plan = plan_of(PORT="", REDIS_URL=" ", MYSQL_URL="", OPENAI_API_KEY="", OPENAI_BASE_URL="")
     assert plan.port == 8000
@@ -44,6 +54,11 @@ def test_a_port_that_is_none_is_named(port):
         ("REDIS_URL", "http://there"),
         ("MYSQL_URL", "nowhere"),
         ("OPENAI_BASE_URL", "ftp://there"),
+        ("OPENAI_BASE_URL", "http://there/v1/chat/completions"),
+        ("OPENAI_BASE_URL", "bedrock"),
+        ("OPENAI_API_KEY", "Bearer sk-1"),
+        ("CHAT_MODELS", '[{"id": "a"}, {"id": "b", "apiKey": null, "baseUrl": "ftp://there"}]'),
+        ("CHAT_AUTHS", "jwt"),
         ("CHAT_AUTH", "none"),
         ("CHAT_HEARTBEAT_SECONDS", "soon"),
         ("AWS_LAMBDA_MAX_CONCURRENCY", "0"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from chat.ai_settings import AISettings, ModelChoice, read_ai, read_choices
 from chat.environment import Environment, Secret, SettingsError, is_reference
+from chat.setting_names import check_names
 
 __all__ = [
     "AISettings",
@@ -21,6 +22,7 @@ __all__ = [
     "is_reference",
 ]
 
+MIN_HASH_KEY_CHARS = 32
 MAX_PENDING_CANCELS = 32
 """Of one user; more than anyone needs who sends messages and cancels them before they arrive."""
 
@@ -97,6 +99,7 @@ class Settings:
         Raises:
             SettingsError: the first variable that is missing or wrong.
         """
+        check_names(environ)
         env = Environment(environ)
         return cls(
             redis_url=env.secret_url("REDIS_URL", ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")),
@@ -192,8 +195,17 @@ def _read_telemetry(env: Environment) -> TelemetrySettings:
         service=env.text("POWERTOOLS_SERVICE_NAME") or env.text("AWS_LAMBDA_FUNCTION_NAME") or "aiva",
         namespace=env.text("POWERTOOLS_METRICS_NAMESPACE") or "aiva",
         level=level,
-        user_key=env.secret("CHAT_USER_HASH_KEY"),
+        user_key=_read_user_key(env),
     )
+
+
+def _read_user_key(env: Environment) -> Secret | None:
+    key = env.text("CHAT_USER_HASH_KEY")
+    if key is None:
+        return None
+    if not is_reference(key) and len(key) < MIN_HASH_KEY_CHARS:
+        raise SettingsError(f"CHAT_USER_HASH_KEY must have at least {MIN_HASH_KEY_CHARS} characters")
+    return Secret(key)
 
 
 def _read_level(env: Environment, name: str) -> str | None:
