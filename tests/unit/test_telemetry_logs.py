@@ -163,7 +163,7 @@ def test_the_service_is_named_by_powertools_variable_else_by_the_function():
 
 
 def test_the_key_of_the_pseudonyms_is_a_secret():
-    settings = Settings.read(BASE | {"CHAT_USER_HASH_KEY": "hunter2"})
+    settings = Settings.read(BASE | {"CHAT_USER_HASH_KEY": "hunter2" * 5})
     assert "hunter2" not in repr(settings)
     assert settings.telemetry.user_key is not None
-    assert settings.telemetry.user_key.reveal() == "hunter2"
+    assert settings.telemetry.user_key.reveal() == "hunter2" * 5
