@@ -20,6 +20,8 @@ TOKENS = {
     "JwtJwksUrl": "https://id.example/keys",
 }
 FRONT_DOOR = "arn:aws:cloudfront::111122223333:distribution/E2"
+BEARER_TOKEN = '"Action": ["bedrock-mantle:CallWithBearerToken"], "Resource": "*"'
+"""It knows no resources. Source: Service Authorization Reference, "Amazon Bedrock Powered by AWS Mantle"."""
 MODEL = {"OpenAiModel": "openai.gpt-oss-120b"}
 OWN_STORES = {"RedisUrl": "rediss://cache.example", "MysqlUrl": "mysql://u:pw@db.example/chat"}
 OWN_NETWORK = {"VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2"}
@@ -53,7 +55,8 @@ def test_a_reference_to_what_a_condition_left_out_is_noticed():
 def test_every_function_gets_settings_that_the_code_accepts():
     for rendered in combinations():
         for name in functions(rendered):
-            Settings.read(rendered.environment(name), with_ai=name.startswith("StreamChat"))
+            given = {**rendered.environment(name), "AWS_REGION": "eu-west-1"}  # Lambda's own
+            Settings.read(given, with_ai=name.startswith("StreamChat"))
 
 
 def test_no_value_of_a_secret_is_in_an_environment_or_an_output():
@@ -354,7 +357,8 @@ class TestPermissions:
                     continue
                 for statement in re.findall(r'"Action": (\[[^]]*\]|"[^"]*")', json.dumps(resource)):
                     assert "*" not in statement, name
-                assert '"Resource": "*"' not in json.dumps(resource), name
+                text = json.dumps(resource).replace(BEARER_TOKEN, "")
+                assert '"Resource": "*"' not in text, name
 
 
 class TestFunctions:
