@@ -39,10 +39,13 @@ class Kit:
         self.issuer = issuer
         self.clock = Clock()
         self.clients = []
-        auth = AuthSettings("jwt", issuer.url, None, ALGORITHMS, ISSUER, AUDIENCE)
+        auth = AuthSettings("jwt", issuer.url, None, ALGORITHMS, ISSUER, (AUDIENCE,))
         self.keys = Jwks(issuer.url, ALGORITHMS, self.new_client, self.clock)
         self.keys.timeout_seconds = PATIENCE_SECONDS
-        self.user_id = Tokens(auth, self.keys).user_id
+        self.tokens = Tokens(auth, self.keys)
+
+    async def user_id(self, sent):
+        return (await self.tokens.user(sent)).id
 
     def new_client(self):
         self.clients.append(httpx.AsyncClient(timeout=None))  # a client without limits: ours must do
@@ -74,10 +77,10 @@ async def test_keys_are_fetched_once_and_used_until_they_are_old(kit):
 
 
 async def test_the_verifier_that_the_settings_ask_for_fetches_by_itself(issuer):
-    verifier = token_verifier(AuthSettings("jwt", issuer.url, None, ALGORITHMS, ISSUER, AUDIENCE))
-    assert await verifier.user_id(token()) == "alice"
+    verifier = token_verifier(AuthSettings("jwt", issuer.url, None, ALGORITHMS, ISSUER, (AUDIENCE,)))
+    assert (await verifier.user(token())).id == "alice"
     with pytest.raises(InvalidToken, match="signature"):
-        await verifier.user_id(token("k2", headers={"kid": "k1"}))
+        await verifier.user(token("k2", headers={"kid": "k1"}))
     assert issuer.fetches == 1
 
 
@@ -149,6 +152,18 @@ async def publishing_too_much(kit):
     kit.issuer.body = json.dumps({"keys": [public_jwk("k1")], "padding": " " * jwks.MAX_BYTES}).encode()
 
 
+async def publishing_too_many(kit):
+    kit.issuer.body = json.dumps({"keys": [public_jwk("k1"), *[{}] * jwks.MAX_KEYS]}).encode()
+
+
+async def publishing_without_end(kit):
+    kit.issuer.body = b'{"keys":[' + b"{}," * 2_000_000
+
+
+async def publishing_deep_json(kit):
+    kit.issuer.body = b'{"keys":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
 async def speaking_no_http(kit):
     kit.issuer.status = "\x00"
 
@@ -165,6 +180,9 @@ MISBEHAVING = [
     publishing_garbage,
     publishing_nothing,
     publishing_too_much,
+    publishing_too_many,
+    publishing_without_end,
+    publishing_deep_json,
     speaking_no_http,
     never_finishing,
 ]

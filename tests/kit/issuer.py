@@ -60,6 +60,10 @@ class Issuer:
         self.status = "200 OK"
         self.headers: list[str] = []
         self.body: bytes | None = None
+        self.configuration: dict[str, Any] | None = None
+        """What OpenID discovery finds."""
+        self.asked: list[str] = []
+        """The paths asked for."""
         self.gate = asyncio.Event()
         """Answers wait until it is set."""
         self.gate.set()
@@ -92,9 +96,13 @@ class Issuer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await reader.readuntil(b"\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
             self.fetches += 1
-            body = json.dumps({"keys": self.keys}).encode() if self.body is None else self.body
+            self.asked.append(head.split()[1].decode())
+            document = {"keys": self.keys}
+            if self.asked[-1].endswith("/.well-known/openid-configuration"):
+                document = self.configuration or {}
+            body = json.dumps(document).encode() if self.body is None else self.body
             lines = [f"HTTP/1.1 {self.status}", f"Content-Length: {len(body)}", "Connection: close", *self.headers]
             writer.write("\r\n".join([*lines, "", ""]).encode())
             await self.gate.wait()

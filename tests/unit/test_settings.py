@@ -99,7 +99,9 @@ SECRET = "s" * 32
 @pytest.mark.parametrize(
     ("more", "named"),
     [
-        ({}, "CHAT_JWT_JWKS_URL"),
+        ({"CHAT_JWT_ISSUER": "issuer"}, "CHAT_JWT_JWKS_URL"),
+        ({"CHAT_JWT_AUDIENCE": " , "}, "CHAT_JWT_AUDIENCE"),
+        ({"CHAT_JWT_USER_CLAIM": 'a "quote"'}, "CHAT_JWT_USER_CLAIM"),
         ({"CHAT_JWT_SECRET": SECRET, "CHAT_JWT_JWKS_URL": "https://issuer/keys"}, "CHAT_JWT_SECRET"),
         ({"CHAT_JWT_SECRET": SECRET, "CHAT_JWT_ISSUER": ""}, "CHAT_JWT_ISSUER"),
         ({"CHAT_JWT_SECRET": SECRET, "CHAT_JWT_AUDIENCE": ""}, "CHAT_JWT_AUDIENCE"),
@@ -114,6 +116,13 @@ SECRET = "s" * 32
 def test_jwt_needs_one_kind_of_key_issuer_and_audience(more: dict[str, str], named: str):
     with pytest.raises(SettingsError, match=named):
         Settings.read({**JWT, **more})
+
+
+def test_jwt_takes_several_audiences_and_finds_keys_from_the_issuer():
+    auth = Settings.read({**JWT, "CHAT_JWT_AUDIENCE": "web, https://api.example ,", "CHAT_JWT_USER_CLAIM": "oid"}).auth
+    assert (auth.audience, auth.user_claim) == (("web", "https://api.example"), "oid")
+    assert (auth.jwks_url, auth.secret, auth.issuer) == (None, None, "https://issuer")
+    assert Settings.read(JWT).auth.user_claim == "sub"
 
 
 def test_jwt_pins_algorithms_by_the_kind_of_key():

@@ -97,7 +97,6 @@ class TestRules:
             ({"FrontDoorArn": FRONT_DOOR}, "could go past it"),
             ({"JwtIssuer": ""}, "JwtIssuer"),
             ({"JwtAudience": ""}, "JwtAudience"),
-            ({"JwtJwksUrl": ""}, "either JwtJwksUrl or JwtSecret"),
             ({"JwtSecret": "s"}, "either JwtJwksUrl or JwtSecret"),
             ({"OpenAiApiKey": ""}, "OpenAiApiKey is missing"),
             ({"VpcId": "vpc-1"}, "VpcId needs SubnetIds"),

@@ -17,6 +17,7 @@ from chat.domain.errors import ChatError
 from chat.http.auth.identity import (
     Caller,
     Canceller,
+    TokenUser,
     identify_caller,
     identify_canceller,
     identify_user,
@@ -32,7 +33,7 @@ from tests.kit.issuer import AUDIENCE, ISSUER, claims
 from tests.kit.web_request import Body, Reply, request_of, scope_of
 
 SECRET = "0123456789abcdef0123456789abcdef"
-JWT = AuthSettings("jwt", secret=Secret(SECRET), algorithms=("HS256",), issuer=ISSUER, audience=AUDIENCE)
+JWT = AuthSettings("jwt", secret=Secret(SECRET), algorithms=("HS256",), issuer=ISSUER, audience=(AUDIENCE,))
 ALL = [identify_user, identify_caller, identify_canceller]
 
 
@@ -48,8 +49,8 @@ class Names:
     def __init__(self, header: str = "Authorization", cookie: str | None = None) -> None:
         self.place = TokenPlace(header, cookie)
 
-    async def user_id(self, token: str) -> str:
-        return token
+    async def user(self, token: str) -> TokenUser:
+        return TokenUser(token, token)
 
 
 def request(token=None, user=None, session="s1"):
@@ -212,14 +213,14 @@ async def test_a_request_without_a_good_token_is_refused_before_its_body_is_read
     ],
 )
 def test_a_secret_that_cannot_be_used_stops_the_function_at_its_start_without_being_shown(secret, algorithms, why):
-    auth = AuthSettings("jwt", secret=Secret(secret), algorithms=algorithms, issuer=ISSUER, audience=AUDIENCE)
+    auth = AuthSettings("jwt", secret=Secret(secret), algorithms=algorithms, issuer=ISSUER, audience=(AUDIENCE,))
     with pytest.raises(SettingsError, match=f"CHAT_JWT_SECRET.*{why}") as caught:
         token_verifier(auth)
     assert secret not in str(caught.value)
 
 
 def test_a_url_that_cannot_be_used_stops_the_function_at_its_start():
-    auth = AuthSettings("jwt", jwks_url="http://[::1", algorithms=("RS256",), issuer=ISSUER, audience=AUDIENCE)
+    auth = AuthSettings("jwt", jwks_url="http://[::1", algorithms=("RS256",), issuer=ISSUER, audience=(AUDIENCE,))
     with pytest.raises(SettingsError, match="CHAT_JWT_JWKS_URL"):
         token_verifier(auth)
 

@@ -36,7 +36,10 @@ class AuthSettings:
     secret: Secret | None = None
     algorithms: tuple[str, ...] = ()
     issuer: str | None = None
-    audience: str | None = None
+    audience: tuple[str, ...] = ()
+    """A token must be for one of these."""
+    user_claim: str = "sub"
+    """Which claim of a token names the user."""
     token_header: str = "Authorization"  # noqa: S105  # a name
     token_cookie: str | None = None
 
@@ -134,8 +137,11 @@ def _read_auth(env: Environment) -> AuthSettings:
     if mode != "jwt":
         raise SettingsError("CHAT_AUTH must be header or jwt")
     jwks_url, secret = env.url("CHAT_JWT_JWKS_URL"), env.secret("CHAT_JWT_SECRET")
-    if (jwks_url is None) == (secret is None):
-        raise SettingsError("CHAT_AUTH=jwt needs either CHAT_JWT_JWKS_URL or CHAT_JWT_SECRET")
+    if jwks_url is not None and secret is not None:
+        raise SettingsError("CHAT_AUTH=jwt needs either CHAT_JWT_JWKS_URL or CHAT_JWT_SECRET, not both")
+    issuer = env.required("CHAT_JWT_ISSUER")
+    if jwks_url is None and secret is None and not issuer.startswith(("https://", "http://")):
+        raise SettingsError("CHAT_JWT_JWKS_URL is missing, and CHAT_JWT_ISSUER is no URL from which to find it")
     default = "HS256" if secret else "RS256,ES256"
     algorithms = tuple(name.strip() for name in (env.text("CHAT_JWT_ALGORITHMS") or default).split(","))
     allowed = (
@@ -145,13 +151,20 @@ def _read_auth(env: Environment) -> AuthSettings:
     )
     if unknown := [name for name in algorithms if name not in allowed]:
         raise SettingsError(f"CHAT_JWT_ALGORITHMS: {unknown[0]!r} does not go with this kind of key")
+    audience = tuple(name for one in env.required("CHAT_JWT_AUDIENCE").split(",") if (name := one.strip()))
+    if not audience:
+        raise SettingsError("CHAT_JWT_AUDIENCE names no audience")
+    user_claim = env.text("CHAT_JWT_USER_CLAIM") or "sub"
+    if not re.fullmatch(r"[!#-\[\]-~]{1,100}", user_claim):
+        raise SettingsError("CHAT_JWT_USER_CLAIM must be the name of a claim")
     return AuthSettings(
         mode,
         jwks_url,
         secret,
         algorithms,
-        env.required("CHAT_JWT_ISSUER"),
-        env.required("CHAT_JWT_AUDIENCE"),
+        issuer,
+        audience,
+        user_claim,
         _field_name(env, "CHAT_JWT_HEADER", "Authorization") or "",
         _field_name(env, "CHAT_JWT_COOKIE"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -14,7 +15,10 @@ from enum import StrEnum
 ROOT = ""
 """In the place of a parent's id: the message begins the chat."""
 
+MAX_SUBJECT_CHARS = 255
+
 _NAME = re.compile(r"[A-Za-z0-9._:@+|-]{1,128}")
+_DIGESTED = "sha256:"
 
 
 def new_id() -> str:
@@ -32,6 +36,21 @@ def new_id() -> str:
 def is_name(text: str) -> bool:
     """Tell whether `text` can be a user's or a session's id: 1 to 128 of `A-Z a-z 0-9 . _ : @ + | -`."""
     return _NAME.fullmatch(text) is not None
+
+
+def user_of(subject: str) -> str | None:
+    """Return the id of the user whom an identity provider calls `subject`: itself, or else a digest of it.
+
+    None for the empty string and beyond 255 characters. Nobody can be called what another's digest is: a subject that
+    looks like one is digested too.
+
+    Source: OpenID Connect Core 1.0, section 2: a `sub` has at most 255 characters.
+    """
+    if not 1 <= len(subject) <= MAX_SUBJECT_CHARS:
+        return None
+    if is_name(subject) and not subject.startswith(_DIGESTED):
+        return subject
+    return _DIGESTED + hashlib.sha256(subject.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def canonical_uuid(text: str) -> str | None:

@@ -35,13 +35,21 @@ class Canceller(NamedTuple):
     session_id: str
 
 
+class TokenUser(NamedTuple):
+    """Whom a token names."""
+
+    id: str
+    subject: str
+    """As the token has it, which may be no form of an id: then the id is a digest of it."""
+
+
 class TokenVerifier(Protocol):
     """Knows where a request carries its token, and whom it names."""
 
     place: TokenPlace
 
-    async def user_id(self, token: str) -> str:
-        """Return the user's id.
+    async def user(self, token: str) -> TokenUser:
+        """Return the user.
 
         Raises:
             Unauthenticated: the token is not accepted.
@@ -97,10 +105,18 @@ async def _user_if_known(request: Request, tokens: TokenVerifier | None) -> str 
     if tokens is None:
         _require_authenticated_caller(request)
         return USER_ID.read(request)
-    user_id = await tokens.user_id(tokens.place.read(request))
-    if USER_ID.read(request) not in (None, user_id):
+    user = await tokens.user(tokens.place.read(request))
+    if not _is_sent_as(request, user) and USER_ID.read(request) is not None:
         raise Forbidden("The header X-User-Id does not match the token's subject; omit it.")
-    return user_id
+    return user.id
+
+
+def _is_sent_as(request: Request, user: TokenUser) -> bool:
+    """Tell whether `X-User-Id` names this user, by id or by the subject as the token has it, in UTF-8."""
+    sent = header(request, USER_ID.name)
+    if sent is None or sent in (user.id, user.subject):
+        return sent is not None
+    return sent.encode("latin-1", "replace").decode("utf-8", "replace") == user.subject
 
 
 def _require_authenticated_caller(request: Request) -> None:

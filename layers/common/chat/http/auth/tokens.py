@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jwt
 
-from chat.domain.model import is_name
+from chat.domain.model import MAX_SUBJECT_CHARS, user_of
+from chat.http.auth.identity import TokenUser
 from chat.http.auth.token_place import TokenPlace
 from chat.http.errors import Unauthenticated
 from chat.settings import AuthSettings, Secret, SettingsError, is_reference
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 MAX_TOKEN_CHARS = 8192
 LEEWAY_SECONDS = 10
 _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_CLAIMS = ["exp", "iss", "aud", "sub"]
+_CLAIMS = ["exp", "iss"]
+_AUDIENCE_CLAIMS = ("aud", "client_id", "azp")
 _REASONS: list[tuple[type[jwt.PyJWTError], str]] = [
     (jwt.ExpiredSignatureError, "The token has expired."),
     (jwt.ImmatureSignatureError, "The token is not valid yet."),
     (jwt.InvalidIssuerError, "The token is from another issuer."),
-    (jwt.InvalidAudienceError, "The token is for another audience."),
-    (jwt.MissingRequiredClaimError, "The token must have the claims exp, iss, aud and sub."),
+    (jwt.MissingRequiredClaimError, "The token must have the claims exp and iss."),
     (jwt.InvalidSignatureError, "The signature of the token is wrong."),
 ]
 
@@ -98,8 +99,8 @@ class Tokens:
         self._auth = auth
         self._keys = keys
 
-    async def user_id(self, token: str) -> str:
-        """Return the token's `sub`.
+    async def user(self, token: str) -> TokenUser:
+        """Return whom the token names.
 
         Raises:
             InvalidToken: it is not accepted, and why; about its claims only if its signature is right.
@@ -119,7 +120,7 @@ class Tokens:
             raise InvalidToken("The token is no signed JSON Web Token.")
         try:
             head = jwt.get_unverified_header(token)
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, RecursionError):
             raise InvalidToken("The token is no signed JSON Web Token.") from None
         if head.get("alg") not in self._auth.algorithms:
             raise InvalidToken("The token is signed with an algorithm that is not accepted.")
@@ -127,24 +128,49 @@ class Tokens:
             raise InvalidToken("The token needs an extension that is not understood.")
         return head
 
-    def _read_subject(self, token: str, key: jwt.PyJWK, algorithm: str) -> str:
+    def _read_subject(self, token: str, key: jwt.PyJWK, algorithm: str) -> TokenUser:
         try:
             claims = jwt.decode(
                 token,
                 key,
                 algorithms=[algorithm],
-                options={"require": _CLAIMS, "enforce_minimum_key_length": True},
-                audience=self._auth.audience,
+                options={"require": _CLAIMS, "enforce_minimum_key_length": True, "verify_aud": False},
                 issuer=self._auth.issuer,
                 leeway=LEEWAY_SECONDS,
             )
         except jwt.PyJWTError as error:
             reasons = (reason for kind, reason in _REASONS if isinstance(error, kind))
             raise InvalidToken(next(reasons, "The token is malformed.")) from None
-        subject: str = claims["sub"]
-        if not is_name(subject):
-            raise InvalidToken("The subject of the token cannot be the id of a user here.")
-        return subject
+        except RecursionError:
+            raise InvalidToken("The token is malformed.") from None
+        self._check_audience(claims)
+        return self._user_of(claims)
+
+    def _check_audience(self, claims: Mapping[str, Any]) -> None:
+        """Accept a token for one of our audiences; one that names none, by the client that it was given to.
+
+        Source: Amazon API Gateway developer guide, JWT authorizers: `client_id` is validated only if `aud` is not
+        present. Clerk's tokens have `azp` instead (OpenID Connect Core 1.0, section 2).
+        """
+        name = next((name for name in _AUDIENCE_CLAIMS if name in claims), None)
+        if name is None:
+            raise InvalidToken("The token must have the claim aud, client_id or azp.")
+        value = claims[name]
+        named = value if name == "aud" and isinstance(value, list) else [value]
+        if not any(isinstance(one, str) and one in self._auth.audience for one in named):
+            raise InvalidToken("The token is for another audience.")
+
+    def _user_of(self, claims: Mapping[str, Any]) -> TokenUser:
+        name = self._auth.user_claim
+        subject = claims.get(name)
+        if subject is None:
+            raise InvalidToken(f"The token must have the claim {name}.")
+        user_id = user_of(subject) if isinstance(subject, str) else None
+        if user_id is None:
+            raise InvalidToken(
+                f"The claim {name} of the token must be a string of 1 to {MAX_SUBJECT_CHARS} characters."
+            )
+        return TokenUser(user_id, subject)
 
 
 def open_tokens(auth: AuthSettings, new_client: Callable[[], httpx.AsyncClient] | None = None) -> Tokens:
@@ -156,6 +182,8 @@ def open_tokens(auth: AuthSettings, new_client: Callable[[], httpx.AsyncClient] 
     if auth.secret is not None:
         return Tokens(auth, SharedSecret(auth.secret, auth.algorithms))
     # Here and not above: with a secret, no HTTP client is needed.
-    from chat.http.auth.jwks import Jwks
+    from chat.http.auth.jwks import DiscoveredJwks, Jwks
 
-    return Tokens(auth, Jwks(auth.jwks_url or "", auth.algorithms, new_client))
+    if auth.jwks_url is not None:
+        return Tokens(auth, Jwks(auth.jwks_url, auth.algorithms, new_client))
+    return Tokens(auth, DiscoveredJwks(auth.issuer or "", auth.algorithms, new_client))
