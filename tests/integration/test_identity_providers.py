@@ -1,4 +1,4 @@
-"""Tokens as the identity providers that people have issue them, with the settings that docs/operations.md gives for each.
+"""Tokens as the identity providers that people have issue them, with the settings of docs/operations.md for each.
 
 Source of the shapes: the page of each provider that docs/operations.md links.
 """
