@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from chat.http.auth.token_place import TokenPlace
 from chat.http.errors import Forbidden, InvalidRequest, Unauthenticated
-from chat.http.request_fields import SESSION_ID, USER_ID
+from chat.http.request_fields import SESSION_ID, USER_ID, header
 from chat.settings import AuthSettings
 
 if TYPE_CHECKING:
