@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from chat.http.auth.identity import identify_caller
+from chat.http.auth.identity import TokenUser, identify_caller
 from chat.http.auth.token_place import TokenPlace
 from chat.http.errors import Forbidden, Unauthenticated
 from deploy.template import load
@@ -86,8 +86,8 @@ class Names:
 
     place = TokenPlace("X-Chat-Token", "chat")
 
-    async def user_id(self, token):
-        return token
+    async def user(self, token):
+        return TokenUser(token, token)
 
 
 def asked(**changes):
