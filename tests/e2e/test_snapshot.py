@@ -9,7 +9,9 @@ import sqlite3
 import sys
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -62,6 +64,10 @@ def send(api: RuntimeApi, chat_id, **headers):
     return api.invoke(function_url_event("POST", f"/api/chat/{chat_id}/stream", body, headers, authorizer=IAM))
 
 
+def has_begun(answer):
+    return b"messageId" in answer.body or answer.ended.is_set()
+
+
 def message_id(answer):
     return json.loads(answer.body.split(b"data: ")[1].split(b"\n")[0])["messageId"]
 
@@ -88,12 +94,12 @@ async def test_copies_of_one_snapshot_share_no_id_token_lease_or_pseudonym_and_n
             copies = (one, two)
             answers = [send(copy.api, chat, **{"x-user-id": user}) for copy, chat in zip(copies, chat_ids, strict=True)]
             for answer in answers:
-                await until(lambda answer=answer: b"messageId" in answer.body or answer.ended.is_set())
+                await until(partial(has_begun, answer))
             ids = [message_id(answer) for answer in answers]
             assert len(set(ids)) == 2
             await ai.called(2)
             async with redis.asyncio.from_url(environ["REDIS_URL"]) as client:
-                leases = await client.keys("chat:*:lease:*")
+                leases: list[Any] = await client.keys("chat:*:lease:*")
             assert {key.decode().rpartition(":")[2] for key in leases} == set(ids)
             with closing(sqlite3.connect(environ["MYSQL_URL"].removeprefix("sqlite:///"))) as database:
                 tokens = [
@@ -114,7 +120,7 @@ async def test_copies_of_one_snapshot_share_no_id_token_lease_or_pseudonym_and_n
 @asynccontextmanager
 async def secrets_manager():
     """A Secrets Manager that knows one secret, which can be changed."""
-    kept = {"text": FIRST, "reads": 0}
+    kept: dict[str, Any] = {"text": FIRST, "reads": 0}
 
     async def serve(reader, writer):
         with closing(writer):

@@ -55,11 +55,12 @@ async def emulator(tmp_path, timeout_seconds=60.0, concurrency=1, most=1, queue_
     """Each process of the function is one that sleeps: the test speaks for the first of them."""
     plan = FunctionPlan("f", tmp_path, "app.app", (), ("/f.*",), timeout_seconds, concurrency, 1, most, queue_seconds)
     program = Program("f", python("-c", "import time; time.sleep(600)"), dict(os.environ), tmp_path, tmp_path / "log")
-    reports, apis = [], []
+    reports: list[str] = []
+    apis: list[str] = []
     async with AsyncExitStack() as stack:
         reaper = stack.enter_context(Reaper())
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        tasks = []
+        tasks: list[asyncio.Task[None]] = []
         stack.callback(lambda: [task.cancel() for task in tasks])
         function = Function(plan, lambda one: tasks.append(group.create_task(one.kept.run())))
         for _ in range(most):
@@ -94,7 +95,7 @@ async def test_an_invocation_carries_event_deadline_and_ids_and_its_response_goe
 
 async def test_bytes_reach_the_client_before_the_function_has_sent_the_next_ones(tmp_path):
     async with emulator(tmp_path) as lambda_:
-        pieces = asyncio.Queue()
+        pieces: asyncio.Queue[bytes] = asyncio.Queue()
 
         async def body():
             while piece := await pieces.get():
