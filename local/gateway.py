@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from starlette.responses import JSONResponse, Response
@@ -19,13 +20,14 @@ from local.function_url import LIMIT_BYTES, Request
 from local.invocation import Invocation, InvocationFailed
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_OPENAPI = Path(__file__).parents[1] / "docs" / "openapi.json"
 _ADDRESS_OF_A_CHAT = re.compile(r"/c/[0-9A-Za-z-]+")
 
 
 class Gateway:
     """An ASGI application; everything in the folder `pages` is public, `index.html` is `/` and each `/c/{chatId}`.
 
-    The page reads `page_settings` at `/page-settings.json`.
+    The page reads `page_settings` at `/page-settings.json`. `/openapi.json` describes all functions, `/docs` shows it.
 
     Answers only to requests for this machine and for `hosts`: a page elsewhere whose name is made to lead here (DNS
     rebinding) must not use the developer's key.
@@ -62,23 +64,44 @@ class Gateway:
         hosts = [value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"]
         return len(hosts) == 1 and re.sub(r":\d+\Z", "", hosts[0]) in self._hosts
 
+    def _settings(self) -> Response:
+        return JSONResponse(self._page_settings)
+
     def _page(self, scope: Scope) -> Response:
         path = scope["path"]
         files = {f"/{file.relative_to(self._pages).as_posix()}": file for file in self._pages.rglob("*.*")}
         file = files.get("/index.html" if path == "/" or _ADDRESS_OF_A_CHAT.fullmatch(path) else path)
-        is_settings = path == "/page-settings.json"
-        if file is None and not is_settings:
+        made = {"/page-settings.json": self._settings, "/openapi.json": _openapi, "/docs": _docs}.get(path)
+        if made is None and file is not None:
+            made = partial(_file, file)
+        if made is None:
             return problem(NotFound("Nothing is served here."), new_id())
         if scope["method"] not in ("GET", "HEAD"):
             return problem(MethodNotAllowed("GET, HEAD"), new_id())
-        headers = {
-            "cache-control": "no-cache",
-            "content-security-policy": "frame-ancestors 'none'",  # a meta element cannot say this
-            "x-content-type-options": "nosniff",
-        }
-        if file is None:
-            return JSONResponse(self._page_settings, 200, headers)
-        return Response(file.read_bytes(), 200, headers, mimetypes.guess_type(file.name)[0])
+        response = made()
+        response.headers.update(
+            {
+                "cache-control": "no-cache",
+                "content-security-policy": "frame-ancestors 'none'",  # a meta element cannot say this
+                "x-content-type-options": "nosniff",
+            }
+        )
+        return response
+
+
+def _file(file: Path) -> Response:
+    return Response(file.read_bytes(), media_type=mimetypes.guess_type(file.name)[0])
+
+
+def _openapi() -> Response:
+    return Response(_OPENAPI.read_bytes(), 200, media_type="application/json")
+
+
+def _docs() -> Response:
+    """Return FastAPI's page for the document of all functions; its scripts come from a CDN."""
+    from fastapi.openapi.docs import get_swagger_ui_html
+
+    return get_swagger_ui_html(openapi_url="/openapi.json", title="AIVA chat")
 
 
 async def _read(receive: Receive) -> bytes | None:

@@ -29,6 +29,13 @@ def migrations(plan: Plan, mysql_url: str) -> Program:
     return Program("migrations", python("-m", "local.migrate"), environ, plan.root, log_of(plan, "migrations"))
 
 
+def retention(plan: Plan, settings: Mapping[str, str]) -> Program:
+    """Return what deletes chats that are kept no longer, and ends."""
+    environ = _python_path(plan.environ, plan.root, plan.root / "layers" / "common") | dict(settings)
+    command = python(str(plan.root / "functions" / "manage_chats" / "retention.py"))
+    return Program("retention", command, environ, plan.root, log_of(plan, "retention"))
+
+
 def demo(plan: Plan, listener: socket.socket) -> Program:
     """Return the demo model, serving on a socket that stays open when it dies."""
     return Program(

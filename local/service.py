@@ -25,6 +25,7 @@ from local.server import LOOPBACK, listen, port_of, serving
 
 _IDLE_SECONDS = 75
 _GRACE_SECONDS = 1
+_RETENTION_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ async def _serve(plan: Plan, listener: socket.socket, terminal: Terminal, reaper
             terminal.report(
                 "Redis (REDIS_URL) does not answer: until it does, answers stream without it and a cancel says 503"
             )
-        await asyncio.get_running_loop().create_future()
+        await _keep_retention(plan, settings, terminal, reaper)
 
 
 async def _start_backing(plan: Plan, stack: AsyncExitStack, backing: Crew, reaper: Reaper) -> dict[str, str]:
@@ -93,6 +94,17 @@ async def _start_backing(plan: Plan, stack: AsyncExitStack, backing: Crew, reape
     await run_once(programs.migrations(plan, mysql_url), reaper)
     await all_ready(started)
     return settings | {"MYSQL_URL": mysql_url}
+
+
+async def _keep_retention(plan: Plan, settings: Mapping[str, str], terminal: Terminal, reaper: Reaper) -> None:
+    """Delete old chats once an hour, as EventBridge has it done on AWS; for ever."""
+    while plan.settings.retention_days:
+        try:
+            await run_once(programs.retention(plan, settings), reaper)
+        except StartFailed as error:
+            terminal.report(str(error))
+        await asyncio.sleep(_RETENTION_SECONDS)
+    await asyncio.get_running_loop().create_future()
 
 
 async def _function(

@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 
 from local.gateway import Gateway
@@ -65,3 +66,13 @@ async def test_a_name_that_was_made_to_lead_here_gets_nothing(gateway, hosts):
     """DNS rebinding: a page of the attacker's would have the same origin."""
     reply = await get(gateway, *hosts)
     assert (reply.status, json.loads(reply.body)["code"]) == (403, "forbidden")
+
+
+async def test_the_description_of_all_functions_is_served_and_shown(tmp_path):
+    gateway = Gateway([], tmp_path)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway), base_url="http://localhost") as client:
+        document = (await client.get("/openapi.json")).json()
+        shown = await client.get("/docs")
+    assert "/api/chats" in document["paths"]
+    assert '"/openapi.json"' in shown.text or "'/openapi.json'" in shown.text
+    assert shown.headers["content-security-policy"] == "frame-ancestors 'none'"
