@@ -233,7 +233,7 @@ def test_ctrl_c_works_while_it_is_still_starting(tmp_path):
         (tmp_path / "functions" / one.name).mkdir(parents=True)
         (tmp_path / "functions" / one.name / "app.py").write_text("import time; time.sleep(600)")
     with started(tmp_path, "starting", functions=tmp_path / "functions") as process:
-        until_sync(lambda: len(processes(tmp_path, "starting", "plain_runtime")) == 2)
+        until_sync(lambda: len(processes(tmp_path, "starting", "plain_runtime")) == 3)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0

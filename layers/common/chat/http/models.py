@@ -142,6 +142,8 @@ class MessagePage(Model):
 class ChatChange(Model):
     """What is left out stays; null clears."""
 
+    model_config = ConfigDict(extra="forbid")
+
     title: Annotated[str | None, Field(max_length=MAX_TITLE_CHARS)] = None
     system_prompt: Annotated[str | None, Field(max_length=DEFAULT_CONTENT_CHARS)] = None
     model: Annotated[str | None, Field(description="One of `GET /api/models`.")] = None

@@ -76,12 +76,12 @@ def ui_routes(deps: HttpDeps, names: NamedChats, start: StartAnswer, follow: Fol
 
     async def resume(request: Request) -> Response:
         user_id = await identify_user(request, deps.tokens)
-        last = last_event_id(request)
+        session_id, last = SESSION_ID.read(request), last_event_id(request)
         chat_id = await names.find(user_id, request.path_params["id"])
         if chat_id is None:
             return Response(status_code=204)
         wanted = FollowRequest() if last is None else follow_request(request, last)
-        following = await follow(chat_id, user_id, _session(request, chat_id), wanted)
+        following = await follow(chat_id, user_id, session_id or _own_session(chat_id), wanted)
         return Response(status_code=204) if following is None else watch(request, following)
 
     def watch(request: Request, following: Following) -> Response:
@@ -132,7 +132,11 @@ def message_id(chat_id: str, name: str) -> str:
 
 def _session(request: Request, chat_id: str) -> str:
     """Return the session, which may be left out here: one for each user and chat then."""
-    return SESSION_ID.read(request) or f"ui-{chat_id}"
+    return SESSION_ID.read(request) or _own_session(chat_id)
+
+
+def _own_session(chat_id: str) -> str:
+    return f"ui-{chat_id}"
 
 
 def _text(found: Body, name: str) -> str:
