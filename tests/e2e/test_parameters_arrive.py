@@ -31,6 +31,7 @@ STACKS = {
     },
 }
 OTHER = {
+    "ChatModels": "one,two",
     "OpenAiApiKey": "sk-2",
     "OpenAiBaseUrl": "https://ai.example/v1",
     "OpenAiModel": "another",
@@ -38,6 +39,7 @@ OTHER = {
     "JwtSecret": "an0ther",
     "JwtIssuer": "another",
     "JwtAudience": "another",
+    "JwtUserClaim": "oid",
     "FrontDoorArn": "arn:aws:cloudfront::111122223333:distribution/E2",
     "JwtHeader": "X-Another",
     "JwtCookie": "another",

@@ -142,10 +142,13 @@ class Secrets:
             self._store = _open_store(name, setting)
         try:
             reference = parse_reference(setting)
-            return _field_of(self._store.read(reference, fresh), reference.field)
+            value = _field_of(self._store.read(reference, fresh), reference.field)
         except (LookupError, ValueError) as error:
             # The reasons are ours, and `from None` because a cause could carry the text that was read.
             raise SettingsError(f"{name} ({setting}) cannot be read: {error.args[0]}") from None
+        if not value.strip():  # it would count as not set, and something else be taken in its place
+            raise SettingsError(f"{name} ({setting}) cannot be read: it is empty")
+        return value
 
 
 def _open_store(name: str, setting: str) -> Store:
