@@ -83,7 +83,7 @@ def other(name, value):
         return OTHER[name]
     if "AllowedValues" in declared:
         return next(str(choice) for choice in declared["AllowedValues"] if str(choice) != value)
-    return str(float(value) + 1).removesuffix(".0")
+    return str(float(value) + 1).removesuffix(".0") if declared["Type"] == "Number" else "another"
 
 
 def changed(title, name):

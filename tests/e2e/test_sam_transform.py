@@ -58,7 +58,7 @@ def test_versions_and_layers_that_leave_the_stack_stay_in_the_account(before):
 
 def test_an_open_url_may_be_called_by_everyone_and_a_function_by_nobody_else(before):
     granted = [
-        r for r in before.values() if r["Type"] == "AWS::Lambda::Permission" and r["Condition"] != "HasFrontDoor"
+        r for r in before.values() if r["Type"] == "AWS::Lambda::Permission" and r.get("Condition") == "OpensUrls"
     ]
     assert {(r["Condition"], r["Properties"]["Action"]) for r in granted} == {
         ("OpensUrls", "lambda:InvokeFunctionUrl"),
@@ -69,7 +69,7 @@ def test_an_open_url_may_be_called_by_everyone_and_a_function_by_nobody_else(bef
         assert limits, "through the URL only"
     aliases = {str(r["Properties"]["FunctionName"]) for r in granted}
     assert {"{'Ref': 'CreateChatFunctionAliaslive'}", "{'Ref': 'CancelStreamFunctionAliaslive'}"} < aliases
-    assert len(granted) == 2 * len(aliases) == 6
+    assert len(granted) == 2 * len(aliases) == 8
 
 
 def test_traffic_shifts_under_the_functions_own_alarms(before):

@@ -31,7 +31,7 @@ from tests.kit.waiting import until_sync
 
 BIN = Path(__file__).parents[2] / ".build" / "emulator" / "bin"
 BUCKET = "artifacts"
-SERVICES = "cloudformation,lambda,s3,iam,sts,logs,secretsmanager,ssm,cloudwatch,monitoring,ec2,rds,elasticache"
+SERVICES = "cloudformation,lambda,s3,iam,sts,logs,secretsmanager,ssm,cloudwatch,ec2,rds,elasticache,events,scheduler"
 
 
 def holdable(template: dict[str, Any], parameters: dict[str, str]) -> dict[str, Any]:
