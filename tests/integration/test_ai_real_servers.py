@@ -133,7 +133,7 @@ async def test_what_aimock_refuses_fails_with_its_code(
 
 async def test_an_answer_of_aimock_can_be_left(aimock: str, transport: httpx.AsyncBaseTransport):
     async with asking(f"{aimock}/v1", transport) as asked:
-        async with aclosing(asked.ai.answer([ChatMessage("user", "slow")], 100)) as batches:
+        async with aclosing(asked.ai.answer([ChatMessage("user", "slow")], 100, asked.ai.models[0])) as batches:
             first = await anext(batches)
         assert joined(list(first)) == "w"
         pieces, failure = await collect(asked, "hello")

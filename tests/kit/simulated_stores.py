@@ -73,11 +73,11 @@ class HereSqlChats(SqlChatRepository):
 
     def __init__(self, engine: Any) -> None:
         super().__init__(engine)
-        self._database = _HereDatabase(engine)
+        self.database = _HereDatabase(engine)
 
     def peek(self, chat_id: str, message_id: str) -> StoredAnswer | None:
         values = {"b_chat": chat_id, "b_message": message_id}
-        return self._database._attempt(lambda connection: load_answer(connection, sql.ANSWER, values))
+        return self.database._attempt(lambda connection: load_answer(connection, sql.ANSWER, values))
 
 
 class HereMemoryChats(MemoryChats):
