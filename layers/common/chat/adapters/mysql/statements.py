@@ -132,13 +132,21 @@ CHANGE_OWN_IF_SEEN_AT = CHANGE_OWN.where(messages.c.owner_seen_at == bindparam("
 """Change an answer that has not ended: asked for `streaming`, the transition to an end happens once."""
 INSERT_SOURCES = insert(message_sources)
 
+MAX_SEARCHED_CHARS = 100_000
+"""Of a longer text the search finds what is in its beginning."""
+
+
+def _beginning(table: Any) -> Any:
+    return func.substr(table.c.content, 1, MAX_SEARCHED_CHARS).label("content")
+
+
 _ENDED, _ASKED = messages.alias("ended"), messages.alias("asked")
 _IS_ENDED = and_(_ENDED.c.chat_id == _CHAT, _ENDED.c.id == _MESSAGE, _ENDED.c.status != Status.STREAMING)
 TEXTS_OF_ANSWER = union_all(
-    select(_ENDED.c.chat_id, _ENDED.c.id.label("message_id"), chats.c.user_id, _ENDED.c.content)
+    select(_ENDED.c.chat_id, _ENDED.c.id.label("message_id"), chats.c.user_id, _beginning(_ENDED))
     .join(chats, chats.c.id == _ENDED.c.chat_id)
     .where(_IS_ENDED),
-    select(_ASKED.c.chat_id, _ASKED.c.id, chats.c.user_id, _ASKED.c.content)
+    select(_ASKED.c.chat_id, _ASKED.c.id, chats.c.user_id, _beginning(_ASKED))
     .select_from(_ENDED)
     .join(_ASKED, and_(_ASKED.c.chat_id == _ENDED.c.chat_id, _ASKED.c.id == _ENDED.c.reply_to))
     .join(chats, chats.c.id == _ENDED.c.chat_id)
