@@ -144,7 +144,8 @@ def _fill_search(connection: sa.Connection, chat_ids: list[str]) -> None:
     is_sqlite = connection.dialect.name == "sqlite"
     insert = "INSERT OR IGNORE" if is_sqlite else "INSERT IGNORE"
     select = (
-        "SELECT m.chat_id, m.id, c.user_id, SUBSTR(m.content, 1, 100000) FROM messages m JOIN chats c ON c.id = m.chat_id "
+        "SELECT m.chat_id, m.id, c.user_id, SUBSTR(m.content, 1, 100000) "
+        "FROM messages m JOIN chats c ON c.id = m.chat_id "
         "WHERE m.chat_id IN :ids AND m.status <> 'streaming' AND m.content <> ''"
     )
     statement = sa.text(" ".join([insert, "INTO search_texts (chat_id, message_id, user_id, content)", select]))
