@@ -52,10 +52,15 @@ EVENTS: dict[str, Schema] = {
             usage=record(inputTokens=_COUNT, outputTokens=_COUNT, estimated={"type": "boolean"}),
             characters={**_COUNT, "description": "code points of the joined deltas"},
         ),
-        "description": "Always last, exactly once. The status and the text are stored by now, unless `saved` is false.",
+        "description": "Always last, exactly once. The status and the text are stored by now, unless `saved` is false "
+        "or `truncated` is true.",
     },
 }
 EVENTS["DoneEvent"]["properties"]["saved"] = {"const": False, "description": "only where the end could not be stored"}
+EVENTS["DoneEvent"]["properties"]["truncated"] = {
+    "const": True,
+    "description": "only where the store did not take all of it: what is stored is the beginning of the text",
+}
 EVENTS["DoneEvent"]["properties"]["dropped"] = {
     **record(events=_COUNT),
     "description": "only where events of the AI held something that could be neither understood nor passed on; readers "

@@ -186,7 +186,7 @@ export class AnswerView {
     this.#parts.sources.append(...sources.map(sourceChip));
   }
 
-  #end({ status, finishReason, usage, characters, saved }) {
+  #end({ status, finishReason, usage, characters, saved, truncated }) {
     if (this.#replay && !this.text.startsWith(this.#replay.text)) this.#catchUp();
     else if (this.#replay) this.#remarks.push(words.tailNotSaved);
     this.#replay = null;
@@ -198,6 +198,7 @@ export class AnswerView {
     const remark = words[`finish_${finishReason}`];
     if (remark) this.#remarks.unshift(remark);
     if (saved === false) this.#remarks.push(words.notSaved);
+    if (truncated) this.#remarks.push(words.truncated);
     this.#text.end();
     this.#reasoning.end();
     this.show(status);

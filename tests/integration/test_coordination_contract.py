@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from redis.asyncio import Redis
 
-from chat.adapters.redis import keys
+from chat.adapters.redis import final_records, keys
 from chat.adapters.redis.coordination import MAX_EVENTS, RedisCoordination
 from chat.adapters.redis.servers import RedisServers, open_servers
 from chat.domain.answer import Answer
@@ -171,6 +171,37 @@ async def test_a_parked_record_comes_back_as_it_was_and_can_be_forgotten(coordin
     await coordination.delete_stashed_final(*owner.ids)
     assert (await coordination.owner_status(*owner.ids)).stashed_final is None
     await owner.end()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "",
+        "no JSON",
+        "[]",
+        "null",
+        "{}",
+        "[" * 100_000,
+        '{"status":"completed"}',
+        final_records.dump(final()).replace('"failed"', '"sleeping"'),
+        final_records.dump(final()).replace('"failed"', '"streaming"'),
+        final_records.dump(final()).replace('"usage":[', '"usage":["many",'),
+        final_records.dump(final()).replace('"text":"', '"text":1,"was":"'),
+        final_records.dump(final()).replace('"finishedAt"', '"endedAt"'),
+    ],
+    ids=range(12),
+)
+async def test_a_parked_record_that_cannot_be_read_counts_as_none_and_is_logged(record, caplog):
+    async with coordinated(FakeServers()) as coordination:
+        owner = Owner(coordination)
+        await owner.start()
+        await coordination.client.run(("SET", keys.final(*owner.ids), record))
+        status = await coordination.owner_status(*owner.ids)
+        assert status is not None
+        assert (status.is_alive, status.stashed_final) == (True, None)
+        told = [line for line in caplog.records if "cannot be read" in line.message]
+        assert [line.messageId for line in told] == ([owner.ids[1]] if record else [])
+        await owner.end()
 
 
 async def test_active_answers_are_counted(coordination):

@@ -171,7 +171,9 @@ class MemoryChats:
         row = self.rows.get(chat_id)
         return row.active(session_id) if row else None
 
-    async def checkpoint(self, answer: Answer, owner_token: str, seen_at: datetime) -> bool:
+    async def checkpoint(
+        self, answer: Answer, owner_token: str, seen_at: datetime, max_characters: int | None = None
+    ) -> bool:
         self._trip()
         who = answer.identity
         return self._change(
@@ -179,8 +181,8 @@ class MemoryChats:
             who.message_id,
             owner_token,
             None,
-            text=answer.text,
-            reasoning=answer.reasoning,
+            text=answer.text[:max_characters],
+            reasoning=answer.reasoning if max_characters is None else "",
             owner_seen_at=seen_at,
         )
 
@@ -201,6 +203,7 @@ class MemoryChats:
             error_code=final.outcome.error_code,
             usage=final.usage,
             finished_at=final.finished_at,
+            is_truncated=final.is_truncated,
         )
 
     async def make_searchable(self, chat_id: str, message_id: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from chat.application.checkpoints import CheckpointWriter
 from chat.application.deps import AnswerDeps, Budget
 from chat.domain.answer import Answer
-from chat.domain.errors import StorageUnavailable
+from chat.domain.errors import StorageRefused, StorageUnavailable
 from chat.domain.model import AnswerIds
 from tests.kit.ai import ScriptedAI
 from tests.kit.coordination import MemoryCoordination, RecordingTelemetry
@@ -22,15 +22,21 @@ class Chats:
 
     def __init__(self, *replies: object) -> None:
         self.replies = list(replies)
+        self.offered: list[str] = []
         self.written: list[str] = []
+        self.max_characters: int | None = None
 
-    async def checkpoint(self, answer, owner_token, seen_at) -> bool:
+    async def checkpoint(self, answer, owner_token, seen_at, max_characters=None) -> bool:
+        text = answer.text[:max_characters]
+        self.offered.append(text)
+        if self.max_characters is not None and len(text) > self.max_characters:
+            raise StorageRefused
         reply = self.replies.pop(0) if self.replies else True
         if isinstance(reply, Exception):
             raise reply
         if isinstance(reply, asyncio.Event):
             await reply.wait()
-        self.written.append(answer.text)
+        self.written.append(text)
         return reply is not False
 
 
@@ -79,6 +85,37 @@ def test_one_that_fails_is_not_the_last(error):
         await loop.advance(SECONDS)
         assert len(setting.chats.written) == 1
         assert setting.telemetry.kinds() == (["checkpoint_missed"] if isinstance(error, StorageUnavailable) else [])
+        await end(task)
+
+    run(scenario)
+
+
+def test_one_that_is_refused_is_written_with_what_fits_and_not_tried_again_in_that_size():
+    async def scenario(loop):
+        setting = Setting()
+        setting.chats.max_characters = 30
+        task = await setting.start()
+        for _ in range(3):
+            setting.answer.append_text("0123456789" * 5)
+            await loop.advance(SECONDS)
+        assert [len(text) for text in setting.chats.written] == [25, 25, 25]
+        assert [len(text) for text in setting.chats.offered] == [50, 50, 25, 25, 25]
+        assert setting.telemetry.kinds() == ["checkpoint_refused"]
+        await end(task)
+
+    run(scenario)
+
+
+def test_one_that_is_refused_without_any_text_is_tried_again_as_a_sign_of_life():
+    async def scenario(loop):
+        setting = Setting()
+        setting.chats.max_characters = -1
+        setting.answer.append_text("word")
+        task = await setting.start()
+        await loop.advance(SECONDS)
+        await loop.advance(SECONDS)
+        assert setting.chats.offered == ["word", "word", "wo", "w", "", ""]
+        assert setting.telemetry.kinds() == ["checkpoint_refused", "checkpoint_missed", "checkpoint_missed"]
         await end(task)
 
     run(scenario)

@@ -1,6 +1,7 @@
 """Storing the end of an answer, by itself."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -8,8 +9,8 @@ import pytest
 from chat.application.deps import AnswerDeps, Budget
 from chat.application.final_store import FinalStore, StoreResult
 from chat.domain.answer import Answer
-from chat.domain.errors import StorageUnavailable
-from chat.domain.model import AnswerIds, FinalAnswer, NewAnswer, Outcome, Status, Usage, new_id
+from chat.domain.errors import StorageRefused, StorageUnavailable
+from chat.domain.model import AnswerIds, FinalAnswer, NewAnswer, Outcome, Source, Status, Usage, new_id
 from tests.kit.ai import ScriptedAI
 from tests.kit.chats import MemoryChats
 from tests.kit.coordination import MemoryCoordination, NoRateLimiter, RecordingTelemetry
@@ -26,12 +27,18 @@ class Store(MemoryChats):
         self.before: list[Exception] = []
         self.after: list[Exception] = []
         self.attempts = 0
+        self.max_characters: int | None = None
+        """A longer text is refused, and with it any reasoning and source."""
 
-    async def finish(self, *args, **more) -> bool:
+    async def finish(self, chat_id, message_id, token, final, if_seen_at=None) -> bool:
         self.attempts += 1
+        if self.max_characters is not None and (
+            len(final.text) > self.max_characters or final.reasoning or final.sources
+        ):
+            raise StorageRefused
         if self.before:
             raise self.before.pop(0)
-        moved = await super().finish(*args, **more)
+        moved = await super().finish(chat_id, message_id, token, final, if_seen_at)
         if self.after:
             raise self.after.pop(0)
         return moved
@@ -99,3 +106,41 @@ async def test_what_neither_takes_is_lost_and_said_so(setting):
     setting.coordination.is_away = True
     assert await setting.final_store.store(FINAL) == StoreResult(is_saved=False)
     assert setting.telemetry.kinds() == ["final_lost"]
+
+
+async def test_a_refused_end_is_stored_with_what_fits(setting):
+    setting.chats.max_characters = 30
+    final = replace(FINAL, text="가나다라마바사아자차" * 10, reasoning="why", sources=[Source("a", "https://a")])
+    assert await setting.final_store.store(final) == StoreResult(is_saved=True, is_truncated=True)
+    stored = await setting.stored()
+    assert (stored.status, stored.finish_reason, stored.is_truncated) == (Status.COMPLETED, "stop", True)
+    assert stored.text == final.text[:25]
+    assert (stored.reasoning, stored.sources) == ("", ())
+    assert setting.telemetry.kinds() == ["final_refused"]
+    assert not setting.coordination.parked
+
+
+async def test_an_end_whose_reasoning_or_sources_are_refused_keeps_its_text(setting):
+    setting.chats.max_characters = 100
+    final = replace(FINAL, sources=[Source("a", "https://a")])
+    assert (await setting.final_store.store(final)).is_truncated
+    assert (await setting.stored()).text == "text"
+
+
+async def test_an_outage_between_two_refusals_is_tried_again_with_what_is_left(setting):
+    setting.chats.before = [StorageRefused(), StorageUnavailable()]
+    assert (await setting.final_store.store(FINAL)).is_truncated
+    assert (await setting.stored()).text == "te"
+    assert setting.chats.attempts == 3
+
+
+async def test_a_commit_whose_reply_was_lost_is_recognised_when_it_was_cut(setting):
+    setting.chats.before, setting.chats.after = [StorageRefused()], [StorageUnavailable()]
+    assert await setting.final_store.store(FINAL) == StoreResult(is_saved=True, is_truncated=True)
+
+
+async def test_an_end_of_which_nothing_is_taken_is_stashed_whole(setting):
+    setting.chats.max_characters = -1
+    assert await setting.final_store.store(FINAL) == StoreResult(is_saved=False)
+    assert setting.coordination.parked == {setting.identity.message_id: FINAL}
+    assert setting.telemetry.kinds() == ["final_refused", "final_parked"]

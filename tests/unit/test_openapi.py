@@ -137,7 +137,9 @@ def streams() -> list[Answer]:
         answer.add_sources([Source("a", "https://example.com")])
         answer.dropped = 0 if code is None else 1
         status = Status.COMPLETED if code is None else Status.FAILED
-        answer.end(Outcome(status, "stop" if code is None else None, code), Usage(1, 2), is_saved=code is None)
+        is_kept = code is None
+        outcome = Outcome(status, "stop" if is_kept else None, code)
+        answer.end(outcome, Usage(1, 2), is_saved=is_kept, is_truncated=not is_kept)
         made.append(answer)
     return made
 
@@ -146,7 +148,7 @@ def streams() -> list[Answer]:
 def test_the_events_that_the_code_makes_are_those_described(answer):
     for event in answer.events:
         assert conforms(named(NAMES[event.name]), json.loads(event.data)), event
-        rare = {"saved", "dropped"}
+        rare = {"saved", "truncated", "dropped"}
         assert set(json.loads(event.data)) | rare == fields(NAMES[event.name]) | rare
     assert {event.name for event in answer.events} >= set(NAMES) - {"failure"}
 

@@ -139,4 +139,4 @@ class CancelAnswer:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LAST_LOOK_SECONDS)
             answer = await self.chats.find_answer(identity.chat_id, identity.message_id) or answer
-        return answer
+        return await self.recover(answer)  # it may have ended while MySQL could not take its end

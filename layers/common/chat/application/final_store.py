@@ -9,7 +9,8 @@ from typing import NamedTuple
 from chat.application.deps import AnswerDeps
 from chat.application.ports import AnswerLease
 from chat.application.telemetry_events import FallbackTaken
-from chat.domain.errors import StorageUnavailable
+from chat.domain.errors import StorageRefused, StorageUnavailable
+from chat.domain.final_offers import final_offers
 from chat.domain.model import AnswerIds, FinalAnswer, StoredAnswer
 
 RETRY_SECONDS = 0.2
@@ -26,6 +27,8 @@ class StoreResult(NamedTuple):
     stored_by_other: StoredAnswer | None = None
     is_deleted: bool = False
     """The chat is no more, and with it the answer's row."""
+    is_truncated: bool = False
+    """MySQL has less of it than there was."""
 
 
 class FinalStore:
@@ -38,13 +41,26 @@ class FinalStore:
         self._owner_token, self._ends_at = owner_token, ends_at
 
     async def store(self, final: FinalAnswer) -> StoreResult:
-        """Try MySQL for a bounded time, then Redis. Raises nothing but cancellation."""
+        """Try MySQL for a bounded time, then Redis. What MySQL refuses is cut until it fits.
+
+        Raises nothing but cancellation.
+        """
         loop = asyncio.get_running_loop()
         until = self._retry_until(loop.time())
+        offers = final_offers(final)
+        offer = next(offers)
         while True:
             try:
                 async with asyncio.timeout_at(until):
-                    return await self._try(final)
+                    return await self._try(offer)
+            except StorageRefused as error:
+                if offer is final:
+                    refused = FallbackTaken("final_refused", self._identity.message_id, error.reason)
+                    self._deps.telemetry.record(refused)
+                smaller = next(offers, None)
+                if smaller is None:
+                    break
+                offer = smaller
             except (StorageUnavailable, TimeoutError):
                 if loop.time() > until + FROZEN_SECONDS:  # another process may have ended the answer meanwhile
                     until = self._retry_until(loop.time())
@@ -66,7 +82,7 @@ class FinalStore:
     async def _try(self, final: FinalAnswer) -> StoreResult:
         identity, chats = self._identity, self._deps.chats
         if await chats.finish(identity.chat_id, identity.message_id, self._owner_token, final):
-            return StoreResult(is_saved=True)
+            return StoreResult(is_saved=True, is_truncated=final.is_truncated)
         stored = await chats.find_answer(identity.chat_id, identity.message_id)
         if stored is None:
             logger.warning("an answer ended after its chat was deleted")
@@ -74,4 +90,6 @@ class FinalStore:
         if stored.is_active:
             raise StorageUnavailable
         is_the_same = (stored.status, stored.text) == (final.outcome.status, final.text)
-        return StoreResult(is_saved=True, stored_by_other=None if is_the_same else stored)
+        if is_the_same:
+            return StoreResult(is_saved=True, is_truncated=stored.is_truncated)
+        return StoreResult(is_saved=True, stored_by_other=stored)

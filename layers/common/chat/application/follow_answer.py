@@ -58,7 +58,11 @@ class FollowAnswer:
         stored = await self._find(chat_id, session_id, wanted)
         if stored is None:
             return None
-        return await self.from_stored(await self.recover(stored), user_id, session_id, wanted.after)
+        try:
+            stored = await self.recover(stored)
+        except StorageUnavailable:
+            self.telemetry.record(FallbackTaken("follow_blind", stored.identity.message_id))
+        return await self.from_stored(stored, user_id, session_id, wanted.after)
 
     async def from_stored(
         self, stored: StoredAnswer, user_id: str, session_id: str, after: int | None = None
@@ -188,8 +192,12 @@ class Following:
         page = await self._read()
         if page is not None and len(page.events) == position and not page.ended:
             logged, stored = join(page.events), self._stored
-            has_all = (logged.text, logged.reasoning) == (stored.text, stored.reasoning)
-            if has_all and len(logged.sources) == len(stored.sources):
+            has_all = (logged.text, logged.reasoning, len(logged.sources)) == (
+                stored.text,
+                stored.reasoning,
+                len(stored.sources),
+            )
+            if has_all or (stored.is_truncated and logged.text.startswith(stored.text)):
                 self._deliver(last_events(self._stored, position + 1), True)
                 return
         self._replay()

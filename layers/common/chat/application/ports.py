@@ -29,7 +29,11 @@ from chat.domain.model import (
 
 
 class Chats(Protocol):
-    """The truth: chats and messages. Every method raises `StorageUnavailable` when the store does not answer."""
+    """The truth: chats and messages.
+
+    Every method raises `StorageUnavailable` when the store does not answer, or cannot write at the moment, and
+    `StorageRefused` when it will never take what it was given.
+    """
 
     async def create(self, chat: Chat, idempotency_key: str | None, digest: str | None) -> Chat:
         """Store `chat`, or return the one that this user stored under the same key.
@@ -86,8 +90,13 @@ class Chats(Protocol):
         """Return the active answer of this session, or with None the newest active one of the chat."""
         ...
 
-    async def checkpoint(self, answer: Answer, owner_token: str, seen_at: datetime) -> bool:
-        """Write the partial text and the owner's sign of life; False when the answer is no longer this owner's."""
+    async def checkpoint(
+        self, answer: Answer, owner_token: str, seen_at: datetime, max_characters: int | None = None
+    ) -> bool:
+        """Write the partial text and the owner's sign of life; False when the answer is no longer this owner's.
+
+        With `max_characters` only the beginning of the text, and no reasoning.
+        """
         ...
 
     async def finish(

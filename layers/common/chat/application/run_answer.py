@@ -22,6 +22,7 @@ from chat.application.ports import AnswerLease, Dropped, Finish, ReasoningDelta,
 from chat.application.stop_signal import StopSignal
 from chat.application.telemetry_events import AnswerEnded, AnswerStarted, FirstDeltaSent, TelemetryEvent
 from chat.domain.answer import Answer
+from chat.domain.answer_room import AnswerRoom
 from chat.domain.errors import AnswerFailed, FailureCode, StorageUnavailable
 from chat.domain.events import Event
 from chat.domain.model import ChatMessage, FinalAnswer, NewAnswer, Outcome, Started, Status, Usage
@@ -60,6 +61,7 @@ class AnswerRun:
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
         self._characters = 0
+        self._room = AnswerRoom(started.max_answer_bytes, lambda: (answer.text, answer.reasoning))
         self._deliver: Deliver = lambda events, with_ids: None
 
     def cancel(self) -> None:
@@ -109,6 +111,8 @@ class AnswerRun:
             ):
                 async for batch in batches:
                     self._append(batch)
+                    if self._room.is_full:
+                        return Outcome(Status.COMPLETED, "length")
         except TimeoutError:
             return self._stop.outcome()
         except AnswerFailed as failure:
@@ -138,10 +142,12 @@ class AnswerRun:
         """Add a part to the answer and return the event that it makes, if any."""
         if isinstance(part, TextDelta):
             self._characters += len(part.text)
-            return self.answer.append_text(part.text)
+            text = self._room.fit(part.text)
+            return self.answer.append_text(text) if text else None
         if isinstance(part, ReasoningDelta):
             self._characters += len(part.text)
-            return self.answer.append_reasoning(part.text)
+            text = self._room.fit(part.text)
+            return self.answer.append_reasoning(text) if text else None
         if isinstance(part, SourcesAdded):
             self._characters += sum(len(source.title) + len(source.url) for source in part.sources)
             return self.answer.add_sources(part.sources)
@@ -163,7 +169,7 @@ class AnswerRun:
             self._deliver([restart(result.stored_by_other)], True)
             self._deliver(replay(result.stored_by_other)[1:], False)
         else:
-            last = answer.end(outcome, usage, result.is_saved)
+            last = answer.end(outcome, usage, result.is_saved, result.is_truncated)
             let_go = self._lease.discard if result.is_deleted else self._lease.release
             # Begun together, they share a round trip.
             await asyncio.gather(let_go(), self._admission.release(self._tokens_used()))

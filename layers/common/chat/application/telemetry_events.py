@@ -10,6 +10,8 @@ from chat.domain.model import StoredAnswer
 
 Fallback = Literal[
     "checkpoint_missed",
+    "checkpoint_refused",
+    "final_refused",
     "final_parked",
     "final_lost",
     "follow_from_mysql",
@@ -17,8 +19,9 @@ Fallback = Literal[
     "redis_away",
     "limits_off",
 ]
-"""A way around a dependency that is down: MySQL did not take a partial text; it did not take the end, which Redis then
-kept, or nobody; a follower goes on from MySQL, or without it; Redis did not answer; limits were not checked."""
+"""A way around a dependency that is down: MySQL did not take a partial text, or will take only less of it; it refused
+the end and was offered less; it did not take the end, which Redis then kept, or nobody; a follower goes on from MySQL,
+or without it; Redis did not answer; limits were not checked."""
 
 
 class Probe(NamedTuple):
@@ -101,6 +104,8 @@ class FallbackTaken:
 
     fallback: Fallback
     message_id: str | None = None
+    reason: str = ""
+    """The code by which a store refused something."""
 
 
 @dataclass(frozen=True, slots=True)

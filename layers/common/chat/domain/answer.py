@@ -155,7 +155,7 @@ class Answer:
         self.sources.extend(new)
         return self.events.add(EventName.SOURCES, to_json({"sources": [{"title": s.title, "url": s.url} for s in new]}))
 
-    def end(self, outcome: Outcome, usage: Usage, is_saved: bool = True) -> list[Event]:
+    def end(self, outcome: Outcome, usage: Usage, is_saved: bool = True, is_truncated: bool = False) -> list[Event]:
         """Make the last events: `failure` where there is one, then `done`."""
         self._step("streaming", "ended")
         self.outcome, self.usage = outcome, usage
@@ -178,6 +178,8 @@ class Answer:
         }
         if not is_saved:
             done["saved"] = False
+        if is_truncated:
+            done["truncated"] = True
         if self.dropped:
             done["dropped"] = {"events": self.dropped}
         return [*events, self.events.add(EventName.DONE, to_json(done))]

@@ -9,7 +9,8 @@ ChatError                anything a client is told about; `chat.http.problems` m
 ├── StreamInProgress     this session already has an active answer in this chat
 ├── IdempotencyConflict  the same key, other content
 ├── RateLimited          a limit of this service is reached
-└── StorageUnavailable   MySQL (or, on cancel, Redis) cannot be reached
+└── StorageUnavailable   MySQL (or, on cancel, Redis) cannot be reached, or cannot write
+    └── StorageRefused   MySQL answered that it will never take this
 AnswerFailed             not a response: ends an answer that has begun, with a `FailureCode`
 
 Messages are shown to clients: no secrets, no message text, no words of another service.
@@ -109,6 +110,18 @@ class StorageUnavailable(ChatError):
 
     def __init__(self, detail: str = "A data store is not reachable at the moment. Try again shortly.") -> None:
         super().__init__(detail)
+
+
+class StorageRefused(StorageUnavailable):
+    """The store answered, and will not take this however often it is asked: too large, out of range, a full table.
+
+    Whoever can do without a store can do without it here too; whoever tries again must offer less.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__("A data store does not accept this request.")
+        self.reason = reason
+        """The store's code for it, for operators."""
 
 
 class FailureCode(StrEnum):

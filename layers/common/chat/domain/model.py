@@ -160,6 +160,8 @@ class FinalAnswer:
     sources: Sequence[Source]
     usage: Usage
     finished_at: datetime
+    is_truncated: bool = False
+    """The store did not take all of it, and this is what it may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,10 @@ class StoredAnswer:
     deadline_at: datetime
     created_at: datetime
     finished_at: datetime | None
+    is_truncated: bool = False
+    """The answer said more than is stored."""
+    is_saved: bool = True
+    """False for an end that waits in Redis for MySQL to take it."""
 
     @property
     def is_active(self) -> bool:
@@ -218,6 +224,8 @@ class Started:
     """The text of the message that is answered."""
     model: str | None = field(default=None, compare=False)
     """The model that was stored with the answer."""
+    max_answer_bytes: int | None = field(default=None, compare=False)
+    """How much the store takes of the answer's text and reasoning, as `AnswerRoom` counts them; None for no limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ def replay(stored: StoredAnswer) -> list[Event]:
         events.append(sources)
     error_code = stored.error_code or default_error_code(stored.status)
     outcome = Outcome(stored.status, stored.finish_reason, error_code)
-    return events + answer.end(outcome, stored.usage or Usage(0, 0, estimated=True))
+    usage = stored.usage or Usage(0, 0, estimated=True)
+    return events + answer.end(outcome, usage, stored.is_saved, stored.is_truncated)
 
 
 def last_events(stored: StoredAnswer, following: int) -> list[Event]:

@@ -25,6 +25,7 @@ from chat.domain.errors import (
     InvalidContent,
     MessageNotFound,
     RateLimited,
+    StorageRefused,
     StorageUnavailable,
     StreamInProgress,
     UnsupportedContent,
@@ -106,6 +107,8 @@ def problem_headers(error: ChatError) -> dict[str, str]:
             return {"Allow": error.allowed}
         case RateLimited():
             return {"Retry-After": str(error.retry_after_seconds)}
+        case StorageRefused():
+            return {}
         case StorageUnavailable():
             return {"Retry-After": "1"}
     return {}

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import (
+    DataError,
     DBAPIError,
     DisconnectionError,
+    IntegrityError,
     InterfaceError,
     InternalError,
     OperationalError,
@@ -20,8 +22,8 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from chat.adapters.mysql.engine import REFUSED, SQLITE_BUSY
-from chat.domain.errors import StorageUnavailable
+from chat.adapters.mysql.engine import PACKET_TOO_LARGE, REFUSED, SQLITE_BUSY
+from chat.domain.errors import StorageRefused, StorageUnavailable
 
 T = TypeVar("T")
 
@@ -38,6 +40,19 @@ SQLITE_ERROR, SQLITE_LOCKED = 1, 6
 
 Source: SQLite, "Result and Error Codes".
 """
+TABLE_FULL, ROW_TOO_LARGE, CHECK_VIOLATED, MARIADB_CHECK_VIOLATED = 1114, 1118, 3819, 4025
+NEVER_TAKEN = {PACKET_TOO_LARGE, TABLE_FULL, ROW_TOO_LARGE, CHECK_VIOLATED, MARIADB_CHECK_VIOLATED}
+"""What the server says to a statement that it will refuse again, beside what the driver calls wrong data.
+
+Source: MySQL 8.4 Error Reference; MariaDB Error Codes.
+"""
+WRONG_DATA = ("22", "23")
+"""Classes of SQLSTATE: data exception, integrity constraint violation.
+
+Source: ISO/IEC 9075-2, "Status codes".
+"""
+SQLITE_NEVER_TAKEN = {13, 18}
+"""The disk is full; a string is too big. Source: SQLite, "Result and Error Codes"."""
 AWAY = (OperationalError, InterfaceError, InternalError, DisconnectionError, PoolTimeoutError)
 """What the driver raises when the server refuses, fails or keeps silent; and for some mistakes of ours."""
 
@@ -80,11 +95,18 @@ class Database:
 
         Raises:
             StorageUnavailable: the database did not answer; the work may or may not have been done.
+            StorageRefused: it answered, and will not do this work.
         """
         running = self._threads.submit(self._attempt, work)
         self._running.add(running)
         running.add_done_callback(self._running.discard)
         return await asyncio.wrap_future(running)
+
+    @property
+    def max_packet_bytes(self) -> int | None:
+        """The longest statement that the database takes; None where there is no limit, or none is known yet."""
+        limit: int | None = getattr(self.engine.dialect, "max_packet_bytes", None)
+        return limit
 
     async def close(self) -> None:
         """Close the pool; waits for work under way."""
@@ -100,11 +122,28 @@ class Database:
                 with self.engine.connect() as connection:
                     return work(connection)
             except SQLAlchemyError as error:
+                if _is_refused(error):
+                    raise StorageRefused(str(_code(error) or _sqlite_code(error))) from error
+                if isinstance(error, DBAPIError) and error.connection_invalidated:
+                    self._forget_limit()
                 if not _is_away(error):
                     raise  # a mistake of ours, or a schema that is not this code's
                 if attempt == ATTEMPTS or not _may_pass(error, time.monotonic() - began):
                     raise StorageUnavailable from error
             attempt += 1
+
+    def _forget_limit(self) -> None:
+        """Ask again how long a statement may be: a longer one, too, breaks the connection."""
+        dialect: Any = self.engine.dialect
+        dialect.max_packet_bytes = None
+
+
+def _is_refused(error: SQLAlchemyError) -> bool:
+    """Tell whether the database has looked at the statement's data and will not take it, however often it is asked."""
+    if isinstance(error, DataError | IntegrityError):
+        return True
+    sqlstate = str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
+    return _code(error) in NEVER_TAKEN or sqlstate.startswith(WRONG_DATA) or _sqlite_code(error) in SQLITE_NEVER_TAKEN
 
 
 def _is_away(error: SQLAlchemyError) -> bool:

@@ -1,8 +1,8 @@
-"""MySQL through PyMySQL with no round trip that we did not ask for."""
+"""MySQL through PyMySQL with no round trip that we did not ask for, and no statement that the server would not read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from pymysql.constants import SERVER_STATUS
@@ -11,24 +11,67 @@ from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, DBAPIModule
 from sqlalchemy.pool import PoolProxiedConnection
 
+from chat.adapters.mysql.engine import PACKET_TOO_LARGE
+
 READ_ONLY = {1290, 1836}
 """What a demoted primary says to writers after a failover; its connections are useless from then on.
 
 Source: MySQL 8.4 Error Reference, ER_OPTION_PREVENTS_STATEMENT and ER_READ_ONLY_MODE.
 """
 
+_CHARACTER_BYTES = 4
+"""The most that a character takes in a statement: in UTF-8, or escaped."""
+_VALUE_BYTES = 64
+"""What a value takes beside its characters: a number, a time, quotation marks."""
+
 
 class QuietMySQL(MySQLDialect_pymysql):
     """For connections in autocommit mode, on which transactions are begun explicitly."""
 
     supports_statement_cache = True
+    max_packet_bytes: int | None = None
+    """The longest statement that the server reads, or that the URL allows; None until it is known."""
 
     def initialize(self, connection: Connection) -> None:
         """Ask the server nothing: our statements are the same for every version and mode."""
 
     def on_connect(self) -> Callable[[DBAPIConnection], None]:
-        """Do nothing: PyMySQL has named the character set by itself."""
-        return lambda _: None
+        """Ask the first connection how long a statement may be: PyMySQL has named the character set by itself.
+
+        A server that is sent a longer one breaks the connection, which looks like an outage.
+        """
+        return self._learn_limit
+
+    def _learn_limit(self, dbapi_connection: DBAPIConnection) -> None:
+        if self.max_packet_bytes is None:
+            driver = cast("Any", dbapi_connection)
+            with driver.cursor() as cursor:
+                cursor.execute("SELECT @@max_allowed_packet")
+                (limit,) = cursor.fetchone()
+            self.max_packet_bytes = min(int(limit), driver.max_allowed_packet)
+
+    def do_execute(self, cursor: DBAPICursor, statement: str, parameters: Any, context: Any = None) -> None:
+        """Execute a statement, or refuse it as the server would, if it is too long."""
+        self._check_length(cursor, statement, parameters)
+        cursor.execute(statement, parameters)
+
+    def do_executemany(self, cursor: DBAPICursor, statement: str, parameters: Any, context: Any = None) -> None:
+        """Execute a statement for many rows; PyMySQL joins as many of them as one statement may hold."""
+        for row in parameters:
+            self._check_length(cursor, statement, row)
+        if self.max_packet_bytes is not None:
+            driver = cast("Any", cursor)
+            driver.max_stmt_length = min(driver.max_stmt_length, self.max_packet_bytes - 1)
+        super().do_executemany(cursor, statement, parameters, context)
+
+    def _check_length(self, cursor: DBAPICursor, statement: str, parameters: Any) -> None:
+        limit = self.max_packet_bytes
+        if limit is None or _most_bytes(statement, parameters) < limit:
+            return
+        if len(cast("Any", cursor).mogrify(statement, parameters).encode()) + 1 >= limit:
+            raise self.loaded_dbapi.OperationalError(
+                PACKET_TOO_LARGE, "the statement is longer than max_allowed_packet"
+            )
 
     def do_rollback(self, dbapi_connection: DBAPIConnection) -> None:
         """Roll back only what was begun: a read has nothing to undo. The server's last reply says which."""
@@ -43,3 +86,12 @@ class QuietMySQL(MySQLDialect_pymysql):
         cursor: DBAPICursor | None,
     ) -> bool:
         return super().is_disconnect(e, connection, cursor) or e.args[0] in READ_ONLY
+
+
+def _most_bytes(statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> int:
+    """Return a bound that costs next to nothing."""
+    values = parameters.values() if isinstance(parameters, Mapping) else parameters or ()
+    most = _CHARACTER_BYTES * len(statement)
+    for value in values:
+        most += _VALUE_BYTES + (_CHARACTER_BYTES * len(value) if isinstance(value, str) else 0)
+    return most

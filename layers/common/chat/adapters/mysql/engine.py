@@ -27,6 +27,11 @@ BUSY_SECONDS = 5
 BUSY_PAUSE_SECONDS = 0.01
 SQLITE_BUSY = 5
 """Source: SQLite, "Result and Error Codes"."""
+MIN_PACKET_BYTES, MAX_PACKET_BYTES = 16 * 1024, 1024**3
+"""Of one statement: what our longest needs beside texts, and what a server can be set to.
+
+Source: MySQL reference manual, `max_allowed_packet`.
+"""
 IDLE_SECONDS = 10.0
 """A connection unused for longer, by the wall clock, is dropped: a thawed process would wait for a dead one."""
 MAX_CONNECTIONS = 16
@@ -35,6 +40,8 @@ REFUSED = {1044, 1045, 1698}
 
 Source: MySQL 8.4 Error Reference.
 """
+PACKET_TOO_LARGE = 1153
+"""Source: MySQL 8.4 Error Reference, ER_NET_PACKET_TOO_LARGE."""
 
 AskAgain = Callable[[], str | None]
 """Looks the URL up once more, in a thread; None when there is nothing to look up."""
@@ -118,7 +125,9 @@ def _mysql_arguments(target: URL, answer_seconds: float) -> tuple[URL, dict[str,
         "connect_timeout": CONNECT_SECONDS,
         "read_timeout": answer_seconds,
         "write_timeout": answer_seconds,
+        "max_allowed_packet": _packet_bytes(target),
     }
+    target = target.difference_update_query(["max_allowed_packet"])
     query = target.query
     authority = query.get("ssl_ca")
     if isinstance(authority, str):
@@ -131,6 +140,14 @@ def _mysql_arguments(target: URL, answer_seconds: float) -> tuple[URL, dict[str,
     if is_iam(target) and "ssl" not in arguments:
         raise SettingsError("MYSQL_URL: iam=true needs ssl_ca, because the login is sent as it stands")
     return target.difference_update_query(["iam"]), arguments
+
+
+def _packet_bytes(target: URL) -> int:
+    """Return the longest statement that the URL allows, for what stands before a server and reads less than that."""
+    given = target.query.get("max_allowed_packet", str(MAX_PACKET_BYTES))
+    if not isinstance(given, str) or not given.isascii() or not given.isdigit() or int(given) < MIN_PACKET_BYTES:
+        raise SettingsError(f"MYSQL_URL: max_allowed_packet must be a number of bytes from {MIN_PACKET_BYTES} on")
+    return int(given)
 
 
 def _verifying(authority: str, certificate: Any, key: Any) -> ssl.SSLContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,9 @@ from chat.adapters.mysql.rows import chat_row, final_values, load_answer, source
 from chat.domain.answer import Answer
 from chat.domain.errors import ChatNotFound, IdempotencyConflict
 from chat.domain.model import ROOT, AlreadyAnswered, Chat, FinalAnswer, NewAnswer, SessionBusy, Started, StoredAnswer
+
+BESIDE_TEXTS_BYTES = 4096
+"""More than the statement that ends an answer has beside its texts."""
 
 
 class SqlChatRepository:
@@ -41,7 +45,11 @@ class SqlChatRepository:
             raise ChatNotFound
 
     async def open_answer(self, opening: NewAnswer, history_bytes: int) -> Started | AlreadyAnswered | SessionBusy:
-        return await self.database.run(lambda connection: open_answer(connection, opening, history_bytes))
+        opened = await self.database.run(lambda connection: open_answer(connection, opening, history_bytes))
+        limit = self.database.max_packet_bytes
+        if isinstance(opened, Started) and limit is not None:
+            return replace(opened, max_answer_bytes=limit - BESIDE_TEXTS_BYTES)
+        return opened
 
     async def find_answer(self, chat_id: str, message_id: str) -> StoredAnswer | None:
         return await self._find(sql.ANSWER, {"b_chat": chat_id, "b_message": message_id})
@@ -66,12 +74,14 @@ class SqlChatRepository:
             return await self._find(sql.ACTIVE, {"b_chat": chat_id})
         return await self._find(sql.ACTIVE_OF, {"b_chat": chat_id, "b_session": session_id})
 
-    async def checkpoint(self, answer: Answer, owner_token: str, seen_at: datetime) -> bool:
+    async def checkpoint(
+        self, answer: Answer, owner_token: str, seen_at: datetime, max_characters: int | None = None
+    ) -> bool:
         who = answer.identity
         values = {
             **_own(who.chat_id, who.message_id, owner_token),
-            "content": answer.text,
-            "reasoning": answer.reasoning or None,
+            "content": answer.text[:max_characters],
+            "reasoning": (answer.reasoning or None) if max_characters is None else None,
             "owner_seen_at": seen_at,
         }
         return await self.database.run(lambda connection: connection.execute(sql.CHANGE_OWN, values).rowcount > 0)

@@ -59,6 +59,7 @@ def stored_answer(row: RowMapping, sources: Sequence[Source]) -> StoredAnswer:
         row["deadline_at"],
         row["created_at"],
         row["finished_at"],
+        is_truncated=bool(row["truncated"]),
     )
 
 
@@ -133,6 +134,7 @@ def final_values(final: FinalAnswer) -> dict[str, Any]:
         "reasoning_tokens": _count(final.usage.reasoning_tokens),
         "active_session": None,
         "finished_at": final.finished_at,
+        "truncated": final.is_truncated or None,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -32,6 +33,8 @@ FORGOTTEN_AT_ONCE = 500
 """How many keys one command deletes at most."""
 MAX_EVENTS = 1000
 """In one append, while the answer runs: what an outage has heaped up must not keep all streams waiting at once."""
+
+logger = logging.getLogger(__name__)
 
 RELEASE = """
 redis.call('DEL', KEYS[1])
@@ -101,7 +104,10 @@ class RedisCoordination:
             return None
         if isinstance(lease, ResponseError) or isinstance(parked, ResponseError):
             return None
-        return OwnerStatus(lease is not None, final_records.load(parked) if parked else None)
+        final = final_records.load(parked) if parked else None
+        if parked and final is None:
+            logger.warning("a stashed final record cannot be read", extra={"messageId": message_id})
+        return OwnerStatus(lease is not None, final)
 
     async def count_active(self) -> int | None:
         try:

@@ -146,6 +146,8 @@ class LoggingTelemetry:
     def _fallback(self, event: FallbackTaken) -> None:
         fields: dict[str, Any] = {metric_names.WHAT: event.fallback}
         fields |= {"messageId": event.message_id} if event.message_id else SHARED
+        if event.reason:
+            fields["reason"] = event.reason
         level = logging.ERROR if event.fallback == "final_lost" else logging.WARNING
         self._write(metric_names.FALLBACK, fields, {metric_names.FALLBACKS: 1}, level, event.fallback)
 
