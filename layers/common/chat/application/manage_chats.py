@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from chat.application.cancel_answer import CancelAnswer
 from chat.application.ports import ChatChange, ChatLibrary, ChatTraces, MessageView
 from chat.application.recover_orphans import OrphanRecovery
-from chat.domain.errors import ChatNotFound
+from chat.domain.errors import ChatNotFound, StorageUnavailable
 from chat.domain.listing import (
     MAX_PAGE_BYTES,
     ChatDetails,
@@ -23,7 +23,7 @@ from chat.domain.listing import (
     read_chats_cursor,
     read_messages_cursor,
 )
-from chat.domain.model import StoredAnswer
+from chat.domain.model import Status, StoredAnswer
 
 RELEASE_SECONDS, RELEASE_LOOKS = 0.05, 20
 """How often, and how many times, it is looked whether the owner of an ended answer has let go of it."""
@@ -82,11 +82,23 @@ class ManageChats:
         """
         before = None if cursor is None else read_messages_cursor(cursor, user_id, chat_id, view.name)
         chat = await self.library.read_chat(chat_id, user_id)
-        if chat.active_message_ids:
-            for answer in await self.library.running_answers(chat_id):
-                await self.recover(answer)
+        ended = await self._ended_elsewhere(chat_id) if chat.active_message_ids else {}
         found, rest = await self.library.list_messages(chat_id, view, before, limit, MAX_PAGE_BYTES)
+        if ended:
+            found = [_as_ended(message, ended.get(message.id)) for message in found]
         return found, None if rest is None else messages_cursor(rest, user_id, chat_id, view.name)
+
+    async def _ended_elsewhere(self, chat_id: str) -> dict[str, StoredAnswer]:
+        """End what dead owners left; return the answers whose ends only Redis knows, because MySQL takes none."""
+        ended = {}
+        for running in await self.library.running_answers(chat_id):
+            try:
+                answer = await self.recover(running)
+            except StorageUnavailable:
+                continue  # MySQL can be read, and says how far the answer is
+            if not answer.is_saved:
+                ended[answer.identity.message_id] = answer
+        return ended
 
     async def change_chat(
         self, chat_id: str, user_id: str, change: ChatChange, is_expected: Callable[[ChatDetails], bool]
@@ -186,3 +198,21 @@ class ManageChats:
         """
         await self.library.read_chat(chat_id, user_id)
         await self.library.delete_feedback(chat_id, message_id)
+
+
+def _as_ended(message: StoredMessage, answer: StoredAnswer | None) -> StoredMessage:
+    """Return a message as its answer has ended, where that is known."""
+    if answer is None or message.status is not Status.STREAMING:
+        return message
+    return replace(
+        message,
+        status=answer.status,
+        content=answer.text,
+        reasoning=answer.reasoning,
+        sources=answer.sources,
+        finish_reason=answer.finish_reason,
+        error_code=answer.error_code,
+        truncated=answer.is_truncated,
+        usage=answer.usage,
+        finished_at=answer.finished_at,
+    )
