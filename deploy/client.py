@@ -36,9 +36,9 @@ def signer(url: str) -> Sign | None:
     host = (urlsplit(url).hostname or "").split(".")
     if host[1:2] != ["lambda-url"]:
         return None
-    from botocore.auth import SigV4Auth  # type: ignore[import-untyped]
-    from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
-    from botocore.session import Session  # type: ignore[import-untyped]
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.session import Session
 
     credentials = Session().get_credentials()
     if credentials is None:

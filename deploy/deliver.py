@@ -70,8 +70,8 @@ def main() -> None:
     parser.add_argument("--at-once", action="store_true", help="move all traffic at once: for taking code back")
     parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
-    import boto3  # type: ignore[import-untyped]
-    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
 
     overrides = dict(entry.split("=", 1) for entry in arguments.parameter)
     packaged = load(arguments.packaged.read_text())

@@ -51,8 +51,8 @@ def main() -> None:
     parser.add_argument("--stack", required=True)
     parser.add_argument("--only", default="", help="names, joined by commas")
     arguments = parser.parse_args()
-    import boto3  # type: ignore[import-untyped]
-    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
 
     only = [name.strip() for name in arguments.only.split(",") if name.strip()]
     try:

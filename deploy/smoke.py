@@ -196,8 +196,8 @@ def addresses(stack: str) -> list[str]:
     Raises:
         NoAccess: the stack cannot be read.
     """
-    import boto3  # type: ignore[import-untyped]
-    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         (found,) = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]

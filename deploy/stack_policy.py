@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("stack")
     parser.add_argument("--lift", action="store_true")
     arguments = parser.parse_args()
-    import boto3  # type: ignore[import-untyped]
+    import boto3
 
     put(boto3.client("cloudformation"), arguments.stack, LIFTED if arguments.lift else POLICY)
 

@@ -1,8 +1,9 @@
 """Branches, a model and a title of the user's own for a chat, feedback, texts for the search; more about an answer.
 
 Runs on a live table: every column may be null, so rows that the code before this one writes meanwhile are whole, and
-this code reads them as one line of messages. Existing rows are filled in batches that commit one by one; a run that was
-cut off is repeated from its beginning and finds what is done.
+this code reads them as one line of messages. Existing rows are filled in batches, on MySQL each a transaction of its
+own; on SQLite, which has one writer anyway, all is one transaction. A run that was cut off is repeated from its
+beginning and finds what is done.
 """
 
 from __future__ import annotations

@@ -10,20 +10,38 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event, insert, text, update
 from sqlalchemy.exc import DBAPIError
 
 from chat.adapters.mysql.engine import ANSWER_SECONDS, IDLE_SECONDS, open_engine
+from chat.adapters.mysql.library import SqlChatLibrary
 from chat.adapters.mysql.repository import SqlChatRepository
+from chat.adapters.mysql.tables import chats as chats_table
+from chat.adapters.mysql.tables import messages
+from chat.application.ports import MessageView
 from chat.domain.errors import StorageRefused, StorageUnavailable
-from chat.domain.model import AlreadyAnswered, Chat, SessionBusy, Source, Started, Status, new_id
+from chat.domain.model import (
+    AlreadyAnswered,
+    Chat,
+    NewAnswer,
+    QuestionAnswer,
+    SessionBusy,
+    Source,
+    Started,
+    Status,
+    new_id,
+)
 from chat.settings import Secret, SettingsError
 from tests.integration.test_chats_contract import (
     ENOUGH,
     NOW,
+    after,
+    again,
+    ended,
     exchange,
     final,
     finish,
+    history,
     new_chat,
     opening,
     told,
@@ -539,3 +557,54 @@ async def test_a_lost_reply_to_create_is_no_second_chat(chats):
     assert await chats.create(chat, None, None) == chat
     with pytest.raises(StorageRefused):
         await chats.create(replace(chat, user_id="somebody else"), None, None)
+
+
+def lengthen(chats: Watched, after_answer: NewAnswer, exchanges: int) -> None:
+    """Store so many exchanges more, each after the other, as if they had been asked and answered."""
+    chat_id, parent = after_answer.identity.chat_id, after_answer.identity.message_id
+    common = {"chat_id": chat_id, "session_id": "filler", "status": "completed", "created_at": NOW, "content": "more"}
+    rows = []
+    with chats.engine.begin() as connection:
+        seq = connection.execute(text("SELECT next_seq FROM chats WHERE id = :id"), {"id": chat_id}).scalar_one()
+        for at in range(seq, seq + 2 * exchanges, 2):
+            question, answer = new_id(), new_id()
+            asked = {"seq": at, "id": question, "role": "user", "parent_id": parent, "reply_to": None}
+            said = {"seq": at + 1, "id": answer, "role": "assistant", "parent_id": None, "reply_to": question}
+            rows += [common | asked, common | said]
+            parent = answer
+        connection.execute(insert(messages), rows)
+        connection.execute(update(chats_table).filter_by(id=chat_id).values(next_seq=seq + 2 * exchanges))
+
+
+class TestFarBranches:
+    """A branch whose messages lie far from one another, with thousands of another branch's in between."""
+
+    @pytest.fixture
+    async def far(self, opened, database_url) -> tuple[Watched, str, NewAnswer, NewAnswer]:
+        chats = opened(database_url)
+        chat_id = await new_chat(chats)
+        failed = await exchange(chats, chat_id, "q1", final("", Status.FAILED))
+        first = await exchange(chats, chat_id, "q2", final("a2"))
+        second = await exchange(chats, chat_id, "q3", final("a3"))
+        lengthen(chats, second, 2500)
+        await exchange(chats, chat_id, "q1", final("a1"), failed.identity.user_message_id)
+        return chats, chat_id, first, second
+
+    async def test_the_ai_gets_the_whole_path(self, far):
+        chats, chat_id, first, second = far
+        beginning = [QuestionAnswer("q1", "a1"), QuestionAnswer("q2", "a2")]
+        assert await ended(chats, after(opening(chat_id, "q3, edited"), first), "b3") == beginning
+        assert await history(chats, chat_id) == [*beginning, QuestionAnswer("q3, edited", "b3")]
+        assert list((await chats.open_answer(again(second, "laptop"), ENOUGH)).history) == beginning
+
+    @pytest.mark.parametrize("limit", [1, 2, 100])
+    async def test_its_pages_join_to_it_in_a_few_statements(self, far, limit):
+        chats, chat_id, first, _ = far
+        await ended(chats, after(opening(chat_id, "q3, edited"), first), "b3")
+        library, told, before = SqlChatLibrary(chats.database), [], None
+        chats.told()
+        while before is not None or not told:
+            page, before = await library.list_messages(chat_id, MessageView(), before, limit, 10**6)
+            told[:0] = [message.content for message in page]
+            assert len(chats.told()) <= 6
+        assert told == ["q1", "", "q2", "a2", "q3, edited", "b3"]

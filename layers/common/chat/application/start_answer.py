@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import uuid
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -17,7 +19,7 @@ from chat.application.run_answer import AnswerRun
 from chat.application.stop_signal import StopSignal
 from chat.application.telemetry_events import LimitReached
 from chat.domain.answer import Answer
-from chat.domain.errors import STREAMS, RateLimited, StorageUnavailable, StreamInProgress
+from chat.domain.errors import ACTIVE, STREAMS, RateLimited, StorageUnavailable, StreamInProgress
 from chat.domain.model import (
     AlreadyAnswered,
     AnswerIds,
@@ -30,6 +32,10 @@ from chat.domain.model import (
 from chat.domain.prompt_window import BYTES_PER_TOKEN
 
 ATTEMPTS = 3
+ATTEMPTS_TO_TAKE_OVER = 8
+"""Of a send that cancels what is in its way: as many others may come in between."""
+SLOT_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+"""Seconds between looks for the slot of an answer that was cancelled: it is given back a moment after the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +100,44 @@ class StartAnswer:
         return result
 
     async def _admit(self, admission: Admission, message: SendMessage) -> StoredAnswer | None:
-        """Acquire a slot. Where a limit refuses it, return the answer that the message already has."""
+        """Acquire a slot. Where a limit refuses it, return the answer that the message already has.
+
+        Who cancels what is in its way takes the slot of the session's own answer.
+        """
+        tokens = self.deps.budget.max_tokens(message.content or "")
         try:
-            await admission.acquire(self.deps.budget.max_tokens(message.content or ""))
+            await admission.acquire(tokens)
         except RateLimited as error:
             stored = None if error.limit == STREAMS else await self._existing_answer(message)
-            if stored is None:
-                refused = LimitReached(message.chat_id, message.user_id, message.session_id, error.limit)
-                self.deps.telemetry.record(refused)
-                raise
-            return stored
+            if stored is not None:
+                return stored
+            if error.limit == ACTIVE and await self._take_over(admission, message, tokens):
+                return None
+            refused = LimitReached(message.chat_id, message.user_id, message.session_id, error.limit)
+            self.deps.telemetry.record(refused)
+            raise
         return None
+
+    async def _take_over(self, admission: Admission, message: SendMessage, tokens: int) -> bool:
+        """Cancel the session's running answer if that is wanted, and acquire the slot that it gives back.
+
+        Raises:
+            ChatNotFound, StreamInProgress, StorageUnavailable: as without a limit.
+        """
+        if not message.cancels_busy:
+            return False
+        await self.deps.chats.require(message.chat_id, message.user_id)
+        running = await self.deps.chats.find_active(message.chat_id, message.session_id)
+        if running is None:
+            return False
+        await self._make_way(message, running)
+        for pause in (*SLOT_PAUSES, None):
+            with suppress(RateLimited):
+                await admission.acquire(tokens)
+                return True
+            if pause is not None:
+                await asyncio.sleep(pause)
+        return False
 
     async def _existing_answer(self, message: SendMessage) -> StoredAnswer | None:
         """Return the answer that this message has and keeps: to follow it uses up no limit.
@@ -131,7 +164,7 @@ class StartAnswer:
     async def _start(
         self, message: SendMessage, user_message_id: str, admission: Admission, deadline: Deadline
     ) -> AnswerRun | StoredAnswer:
-        for _ in range(ATTEMPTS):
+        for is_last in _attempts(message):
             result = await self._store(message, user_message_id, admission, deadline)
             if isinstance(result, AnswerRun):
                 return result
@@ -139,6 +172,8 @@ class StartAnswer:
             # new answer may then be started it is tried again.
             recovered = await self.recover(result.answer)
             if isinstance(result, SessionBusy) and recovered.is_active:
+                if is_last:  # whoever was cancelled now would have been so for nothing
+                    raise StreamInProgress(recovered.identity.message_id)
                 await self._make_way(message, recovered)
             elif isinstance(result, AlreadyAnswered) and (message.is_regeneration or not recovered.status.retryable):
                 return recovered
@@ -195,6 +230,12 @@ class StartAnswer:
             return started
         answer.identity = replace(identity, model=started.model or identity.model)
         return AnswerRun(deps, new, started, answer, lease, admission, stop, deadline)
+
+
+def _attempts(message: SendMessage) -> Iterator[bool]:
+    """Yield for each attempt whether it is the last one."""
+    count = ATTEMPTS_TO_TAKE_OVER if message.cancels_busy else ATTEMPTS
+    return (number == count for number in range(1, count + 1))
 
 
 def _message_id(message: SendMessage, user_message_id: str) -> str:

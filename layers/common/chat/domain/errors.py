@@ -87,6 +87,8 @@ class IdempotencyConflict(ChatError):
     code = "idempotency_conflict"
 
 
+ACTIVE = "active"
+"""The limit on answers that are generated for one user at once."""
 STREAMS = "streams"
 """The limit that also keeps a message from the answer that it already has: whoever reads that holds a place too."""
 

@@ -27,14 +27,14 @@ def load_credentials() -> Any:
 
     botocore's session looks there first too, but importing it takes a third more.
     """
-    import botocore.auth  # type: ignore[import-untyped]  # noqa: F401  # beside the event loop, before a request waits
-    from botocore.credentials import EnvProvider  # type: ignore[import-untyped]
-    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+    import botocore.auth  # noqa: F401  # beside the event loop, before a request waits
+    from botocore.credentials import EnvProvider
+    from botocore.exceptions import BotoCoreError
 
     try:
         found = EnvProvider().load()
         if found is None:
-            from botocore.session import get_session  # type: ignore[import-untyped]
+            from botocore.session import get_session
 
             found = get_session().get_credentials()
     except BotoCoreError:
@@ -77,7 +77,7 @@ class BedrockRole:
         if frozen is None:
             raise AnswerFailed(FailureCode.AI_REJECTED, NO_CREDENTIALS)
         from botocore.auth import SigV4Auth
-        from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
+        from botocore.awsrequest import AWSRequest
 
         request = AWSRequest("POST", str(url), data=content, headers={"content-type": "application/json"})
         SigV4Auth(frozen, self._role.signing_name, self._role.region).add_auth(request)

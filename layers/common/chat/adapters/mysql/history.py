@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from chat.adapters.mysql.statements import HISTORY_PAGE
+from chat.adapters.mysql.path import PathFinder
+from chat.adapters.mysql.statements import ASIDES, HISTORY_PAGE, SEQ_OF
 from chat.domain.errors import FailureCode
-from chat.domain.model import ROOT, QuestionAnswer, Status
+from chat.domain.model import QuestionAnswer, Status
 
-PAGES = (64, 128, 256, 512, 1024)
+PAGES = (64, 128, 256, 512, 1024, *([64] * 59))
 """How many messages are read at once; one page is enough for most chats, and nobody needs more than all of them."""
 
 Loose = Row[*tuple[Any, ...]]
@@ -23,64 +24,83 @@ def read_history(
     """Return the newest exchanges of the path that ends with `answer_id`, oldest first.
 
     As many as come to `enough_bytes` of UTF-8. `seqs` are the numbers of the message that follows the path and of its
-    new answer: when a message is sent once more, earlier ones may have been answered after it. Without an id the path
-    ends with the newest answer before the message. Every message was stored before those that follow it, so one look
-    backwards meets the whole path.
+    new answer: when a message is sent once more, earlier ones may have been answered after it. Without an id, as before
+    there were branches, the path ends with the newest answer before the message. Every message was stored before those
+    that follow it, so one look backwards meets the whole path; where a page holds nothing of it, the next one begins
+    at the message that is looked for.
     """
     question_seq, before_seq = seqs
-    path = _Path(answer_id, question_seq)
+    path = _Path(answer_id)
+    if answer_id is None and question_seq < before_seq:
+        before_seq, path.has_gap = question_seq, True
     for page in PAGES:
         rows = connection.execute(HISTORY_PAGE, {"b_chat": chat_id, "b_before": before_seq, "b_rows": page}).all()
-        path.add(rows, enough_bytes)
-        if len(rows) < page or path.is_whole:
+        is_met = path.add(rows, enough_bytes)
+        if len(rows) < page or path.is_enough:
             break
         before_seq = rows[-1].seq
-    return path.exchanges[::-1]
+        if not is_met and path.wanted_id is not None:
+            found = connection.execute(SEQ_OF, {"b_chat": chat_id, "b_message": path.wanted_id}).scalar()
+            if found is None:
+                break
+            before_seq, path.has_gap = found + 1, True
+    if path.has_gap:
+        asked = {"b_chat": chat_id, "b_questions": [question.id for question, _ in path.pairs]}
+        path.add_asides(connection.execute(ASIDES, asked).all())
+    return list(path.exchanges())[::-1]
 
 
 class _Path:
-    """Picks a path's exchanges, newest first, out of a chat's messages, newest first."""
+    """Picks a path's questions and answers, newest first, out of a chat's messages, newest first."""
 
-    def __init__(self, answer_id: str | None, question_seq: int) -> None:
-        self._question_seq = question_seq
-        self.exchanges: list[QuestionAnswer] = []
-        self.is_whole = answer_id == ROOT
-        self._size = 0
-        self._answer_id: str | None = answer_id
-        """What is looked for next; None for whichever answer comes, as before there were branches."""
-        self._question_id = ""
+    def __init__(self, answer_id: str | None) -> None:
+        self._finder = PathFinder(PathFinder.ANSWER if answer_id is None else answer_id)
+        self.pairs: list[tuple[Loose, Loose]] = []
+        self.is_enough = False
+        self.has_gap = False
+        """Not all messages that are newer than the path's have been read: an aside may be among them."""
         self._answer: Loose | None = None
+        self._size = 0
         self._asides: dict[str, str] = {}
         """What answers said that stand aside, by their message: newer tries where the path's own one failed."""
 
-    def add(self, rows: Sequence[Loose], enough_bytes: int) -> None:
-        """Take further rows; it is whole at the beginning of the chat, or when there is enough."""
+    @property
+    def wanted_id(self) -> str | None:
+        """The message that is looked for next; None for whichever answer comes."""
+        return self._finder.wanted_id
+
+    def add(self, rows: Sequence[Loose], enough_bytes: int) -> bool:
+        """Take further rows and tell whether any is on the path."""
+        is_met = False
         for row in rows:
-            if self.is_whole:
-                return
-            if row.reply_to is None:
-                if row.id == self._question_id:
-                    self._add_exchange(row)
-                    self._answer_id = row.parent_id
-                    self._question_id = ""
-                    self.is_whole = row.parent_id == ROOT or self._size >= enough_bytes
-            elif row.is_aside and row.id != self._answer_id:
-                if row.content and row.status != Status.STREAMING:
-                    self._asides.setdefault(row.reply_to, row.content)
-            elif self._question_id == "" and self._is_wanted(row):
-                self._answer, self._question_id = row, row.reply_to
+            if self._finder.takes(row):
+                is_met = True
+                self._take(row, enough_bytes)
+                if self.is_enough:
+                    break
+            elif row.is_aside and row.reply_to is not None and row.status != Status.STREAMING:
+                self.add_asides([row])
+        return is_met
 
-    def _is_wanted(self, answer: Loose) -> bool:
-        if self._answer_id is None:
-            return bool(answer.seq < self._question_seq)
-        return bool(answer.id == self._answer_id)
+    def add_asides(self, rows: Sequence[Loose]) -> None:
+        for row in rows:
+            if row.content:
+                self._asides.setdefault(row.reply_to, row.content)
 
-    def _add_exchange(self, question: Loose) -> None:
-        answer = self._answer
-        if answer is None or answer.status == Status.STREAMING:
-            return  # another device waits for it: what was asked there is not asked here
-        said = self._asides.get(question.id) or answer.content
-        if not said and answer.error_code == FailureCode.AI_REJECTED:
-            return  # it would be refused again
-        self.exchanges.append(QuestionAnswer(question.content, said))
-        self._size += len(question.content.encode()) + len(said.encode())
+    def _take(self, row: Loose, enough_bytes: int) -> None:
+        self._finder.follow(row)
+        self._size += len(row.content.encode())
+        if row.reply_to is not None:
+            self._answer = row
+        elif self._answer is not None:
+            self.pairs.append((row, self._answer))
+            self.is_enough = self._finder.is_whole or self._size >= enough_bytes
+
+    def exchanges(self) -> Iterator[QuestionAnswer]:
+        """Yield what was asked and said, newest first."""
+        for question, answer in self.pairs:
+            if answer.status == Status.STREAMING:
+                continue  # another device waits for it: what was asked there is not asked here
+            said = self._asides.get(question.id) or answer.content
+            if said or answer.error_code != FailureCode.AI_REJECTED:  # it would be refused again
+                yield QuestionAnswer(question.content, said)

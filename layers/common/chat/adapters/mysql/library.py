@@ -27,6 +27,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from chat.adapters.mysql.database import Database, transaction
 from chat.adapters.mysql.path import Loose, PathFinder
 from chat.adapters.mysql.rows import stored_answer, usage_of
+from chat.adapters.mysql.statements import SEQ_OF
 from chat.adapters.mysql.tables import chats, message_feedback, message_sources, messages, search_texts
 from chat.application.ports import ChatChange, ChatPart, MessageView
 from chat.domain.errors import ChatChanged, ChatNotFound, MessageNotFound
@@ -44,6 +45,8 @@ from chat.domain.model import ROOT, Source, Status, StoredAnswer
 
 ROWS_AT_ONCE = 1000
 """How many rows one transaction deletes at most: it locks them, and the log of the database holds them."""
+MIN_HEADS = 16
+"""How many messages are looked at at least: between those of one branch there are those of others."""
 _RAW_CHARACTERS = 4 * PREVIEW_CHARACTERS
 _BEFORE_MATCH = 60
 NO_FULLTEXT_INDEX = 1191
@@ -361,19 +364,24 @@ def _choose(
     before, wanted = start
     path, size = PathFinder(wanted), 0
     seqs: list[int] = []
+    count = max(limit + 1, MIN_HEADS)
     while True:
-        rows = connection.execute(_HEADS, {"b_chat": chat_id, "b_before": before, "b_rows": limit + 1}).all()
+        rows = connection.execute(_HEADS, {"b_chat": chat_id, "b_before": before, "b_rows": count}).all()
+        is_met = False
         for row in rows:
             before = row.seq
             if not path.takes(row):
                 continue
             if seqs and (len(seqs) == limit or size + row.size > max_bytes):
                 return seqs, (row.seq + 1, row.id if wanted != PathFinder.ANY else PathFinder.ANY)
+            is_met = True
             seqs.append(row.seq)
             size += row.size
             path.follow(row)
-        if len(rows) <= limit or path.is_whole:
+        if len(rows) < count or path.is_whole:
             return seqs, None
+        if path.wanted_id is not None and not is_met:  # messages of other branches are in between
+            before = 1 + (connection.execute(SEQ_OF, {"b_chat": chat_id, "b_message": path.wanted_id}).scalar() or 0)
 
 
 def _load(connection: Connection, chat_id: str, seqs: Sequence[int]) -> list[StoredMessage]:

@@ -30,9 +30,9 @@ class RdsIam:
         Raises:
             OperationalError: no credentials of AWS, or no region, are at hand.
         """
-        from botocore.auth import SigV4QueryAuth  # type: ignore[import-untyped]
-        from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
-        from botocore.session import get_session  # type: ignore[import-untyped]
+        from botocore.auth import SigV4QueryAuth
+        from botocore.awsrequest import AWSRequest
+        from botocore.session import get_session
 
         session = self._session or get_session()
         credentials, region = session.get_credentials(), session.get_config_variable("region")

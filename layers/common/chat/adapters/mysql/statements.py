@@ -116,6 +116,19 @@ HISTORY_PAGE = (
     .limit(bindparam("b_rows"))
 )
 
+SEQ_OF = select(messages.c.seq).where(_IS_MESSAGE)
+ASIDES = (
+    select(messages.c.reply_to, messages.c.content)
+    .where(
+        messages.c.chat_id == _CHAT,
+        messages.c.reply_to.in_(bindparam("b_questions", expanding=True)),
+        messages.c.is_aside.is_(True),
+        messages.c.status != Status.STREAMING,
+    )
+    .order_by(_NEWEST)
+)
+"""What answers said that stand aside of these messages' own ones, newest first."""
+
 _ANSWERS = select(messages).where(messages.c.chat_id == _CHAT, messages.c.reply_to.is_not(None))
 ANSWER = _ANSWERS.where(messages.c.id == _MESSAGE)
 ANSWER_TO = _ANSWERS.where(messages.c.reply_to == _QUESTION).order_by(_NEWEST).limit(1)

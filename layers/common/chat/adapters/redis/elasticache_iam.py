@@ -29,9 +29,9 @@ class ElastiCacheIam(CredentialProvider):
         """
         from urllib.parse import urlencode
 
-        from botocore.auth import SigV4QueryAuth  # type: ignore[import-untyped]
-        from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
-        from botocore.session import get_session  # type: ignore[import-untyped]
+        from botocore.auth import SigV4QueryAuth
+        from botocore.awsrequest import AWSRequest
+        from botocore.session import get_session
 
         from chat.adapters.redis.connection import ConnectionLost
 
