@@ -56,6 +56,10 @@ EVENTS: dict[str, Schema] = {
         "or `truncated` is true.",
     },
 }
+EVENTS["DoneEvent"]["properties"]["usage"]["properties"] |= {
+    "cachedTokens": {**_COUNT, "description": "of the input, from the provider's cache; only where it says so"},
+    "reasoningTokens": {**_COUNT, "description": "of the output, spent on reasoning; only where the provider says so"},
+}
 EVENTS["DoneEvent"]["properties"]["saved"] = {"const": False, "description": "only where the end could not be stored"}
 EVENTS["DoneEvent"]["properties"]["truncated"] = {
     "const": True,

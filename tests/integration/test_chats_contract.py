@@ -601,6 +601,18 @@ class TestFinish:
         assert await chats.finish(who.chat_id, who.message_id, sent.owner_token, interrupted, if_seen_at=seen_at)
 
 
+async def test_where_the_ai_s_view_begins_is_kept_with_the_chat(chats):
+    chat_id = await new_chat(chats)
+    first = await exchange(chats, chat_id, "q1", final("a1"))
+    question_id = first.identity.user_message_id
+    for kept in (question_id, None):
+        await chats.keep_window(chat_id, kept)
+        opened = await chats.open_answer(sent := opening(chat_id, "next"), ENOUGH)
+        assert opened.window_from == kept
+        assert opened.history[0].question_id == question_id
+        await finish(chats, sent)
+
+
 async def test_a_ping_is_answered(chats):
     assert await chats.ping() is None
 

@@ -8,7 +8,7 @@ import pytest
 
 from chat.domain.model import new_id
 from tests.integration.test_contract import ID, Functions, events, problem
-from tests.kit.ai_server import AIServer, Gate, say, status
+from tests.kit.ai_server import DONE, AIServer, Call, Gate, chunk, event, finish, say, status, text
 
 OTHER = {"X-User-Id": "somebody-else"}
 
@@ -73,6 +73,40 @@ async def library(ai, embedded_redis, database_url):
     }
     async with Library(environ, ai) as library:
         yield library
+
+
+def details(cached: int, reasoning: int):
+    """Answer with a word, and tell what of the tokens was cached and thought."""
+
+    async def script(call: Call) -> None:
+        await call.start()
+        used = {"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": cached}}
+        used["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+        await call.send(text("word") + finish() + event(chunk(choices=[], usage=used)) + DONE)
+        await call.end()
+
+    return script
+
+
+async def test_tokens_that_were_cached_or_thought_are_told_and_stored(library, ai):
+    ai.script(details(8, 3))
+    chat_id = await library.new_chat(library.user)
+    usage = (await library.say(chat_id, "one"))["usage"]
+    assert usage == {"inputTokens": 9, "outputTokens": 5, "estimated": False, "cachedTokens": 8, "reasoningTokens": 3}
+    (_, answer) = (await library.messages(chat_id))["messages"]
+    assert answer["usage"] == usage
+
+
+async def test_the_ai_is_asked_with_the_same_beginning_until_the_window_is_full(embedded_redis, database_url, ai):
+    """A provider's prompt cache hits only what begins like the request before."""
+    environ = {"REDIS_URL": embedded_redis, "MYSQL_URL": database_url, "OPENAI_BASE_URL": ai.url}
+    limits = {"CHAT_MESSAGES_PER_MINUTE": "0", "CHAT_CONTEXT_TOKENS": "400"}
+    async with Library(environ | limits, ai) as library:
+        await library.chat(*(f"question {number} {'word ' * 10}" for number in range(40)))
+    asked = [call.json["messages"] for call in ai.calls]
+    moves = [number for number in range(1, 40) if asked[number][0] != asked[number - 1][0]]
+    assert 2 <= len(moves) <= 40 / 4
+    assert all(len(asked[number]) < len(asked[number - 1]) for number in moves)
 
 
 class TestList:

@@ -31,6 +31,7 @@ class Row:
     answers: dict[str, tuple[int, StoredAnswer]] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
     """Which answer each question follows; ROOT for none."""
+    window_from: str | None = None
     asides: set[str] = field(default_factory=set)
     """Answers to a message whose earlier answer was followed already."""
 
@@ -118,7 +119,8 @@ class MemoryChats:
         row.answers[who.message_id] = (row.take(), _new(opening))
         row.chat = replace(row.chat, title=_titled(row.chat, opening))
         history = self._history(row, who.user_message_id, history_bytes)
-        return Started(row.chat.system_prompt, history, is_first, opening.content)
+        started = Started(row.chat.system_prompt, history, is_first, opening.content)
+        return replace(started, window_from=row.window_from)
 
     def _kept(self, row: Row, opening: NewAnswer) -> StoredAnswer | None:
         """The answer that a message has that came before, unless it may be tried again."""
@@ -146,7 +148,8 @@ class MemoryChats:
             return SessionBusy(active)
         row.answers[who.message_id] = (row.take(), _new(opening))
         history = self._history(row, who.user_message_id, history_bytes)
-        return Started(row.chat.system_prompt, history, False, row.questions[who.user_message_id][1])
+        started = Started(row.chat.system_prompt, history, False, row.questions[who.user_message_id][1])
+        return replace(started, window_from=row.window_from)
 
     async def find_answer(self, chat_id: str, message_id: str) -> StoredAnswer | None:
         self._trip()
@@ -209,6 +212,11 @@ class MemoryChats:
     async def make_searchable(self, chat_id: str, message_id: str) -> None:
         self._trip()
 
+    async def keep_window(self, chat_id: str, first_id: str | None) -> None:
+        self._trip()
+        if chat_id in self.rows:
+            self.rows[chat_id].window_from = first_id
+
     async def ping(self) -> None:
         self._trip()
 
@@ -242,7 +250,7 @@ class MemoryChats:
             said = newer.text if newer else answer.text
             is_refused = not said and answer.error_code == FailureCode.AI_REJECTED
             if not answer.is_active and not is_refused:
-                found.insert(0, QuestionAnswer(row.questions[question_id][1], said))
+                found.insert(0, QuestionAnswer(row.questions[question_id][1], said, question_id))
             answer_id = row.parents[question_id]
         return found
 

@@ -200,6 +200,24 @@ CASES: dict[str, tuple[str | bytes, list[StreamPart], FailureCode | None]] = {
         [STOP, Usage(5, 2)],
         None,
     ),
+    "usage with details": (
+        event(choices=[], usage=used(5, 2) | {
+            "prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 1}}) + END,
+        [Usage(5, 2, cached_tokens=4, reasoning_tokens=1), STOP], None),
+    "usage with DeepSeek's details": (
+        event(choices=[], usage=used(5, 2) | {"prompt_cache_hit_tokens": 3, "prompt_cache_miss_tokens": 2}) + END,
+        [Usage(5, 2, cached_tokens=3), STOP], None),
+    "usage with details of the Responses API": (
+        event(choices=[], usage={"input_tokens": 5, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 0},
+                                 "output_tokens_details": {"reasoning_tokens": 2}}) + END,
+        [Usage(5, 2, cached_tokens=0, reasoning_tokens=2), STOP], None),
+    "usage with Anthropic's details": (
+        event(choices=[], usage=used(5, 2) | {"cache_read_input_tokens": 3}) + END,
+        [Usage(5, 2, cached_tokens=3), STOP], None),
+    "usage with details that are none": (
+        event(choices=[], usage=used(5, 2) | {
+            "prompt_tokens_details": None, "completion_tokens_details": {"reasoning_tokens": "many"}}) + END,
+        [Usage(5, 2), STOP], None),
     "usage in the choice": (event(choices=[{"delta": {}, "usage": used(5, 2)}]) + END, [Usage(5, 2), STOP], None),
     "usage under other names": (
         event(usage={"input_tokens": 5, "output_tokens": 2}) + END, [Usage(5, 2), STOP], None),

@@ -112,6 +112,10 @@ class Chats(Protocol):
         """Let the search find an answer that has ended, and its message; may be repeated."""
         ...
 
+    async def keep_window(self, chat_id: str, first_id: str | None) -> None:
+        """Keep the message with which the AI's view of a chat begins, None for its first one: `Started.window_from`."""
+        ...
+
     async def ping(self) -> None:
         """Make one round trip."""
         ...

@@ -58,6 +58,7 @@ class AnswerRun:
         self._lease, self._admission, self._stop = lease, admission, stop
         self._final_store = FinalStore(deps, lease, answer.identity, new.owner_token, deadline.ends_at)
         self._messages: list[ChatMessage] = []
+        self._window_from = started.window_from
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
         self._characters = 0
@@ -99,8 +100,8 @@ class AnswerRun:
             return self._stop.outcome()
         started, budget = self._started, self._deps.budget
         try:
-            self._messages = fit_history(
-                started.system_prompt, started.history, started.question, budget.context_tokens
+            self._messages, self._window_from = fit_history(
+                started.system_prompt, started.history, started.question, budget.context_tokens, started.window_from
             )
             self._admission.reserve(estimate_input(self._messages) + budget.output_tokens)
             async with (
@@ -175,14 +176,16 @@ class AnswerRun:
             await asyncio.gather(let_go(), self._admission.release(self._tokens_used()))
             self._deliver(last, True)
             if result.is_saved:
-                await self._make_searchable()
+                await self._tidy_up()
         self._record(AnswerEnded, self._milliseconds())
 
-    async def _make_searchable(self) -> None:
-        """Let the search find the answer; the client, who has all of it, does not wait for this."""
-        identity = self.answer.identity
+    async def _tidy_up(self) -> None:
+        """Store what helps later; the client, who has all of the answer, does not wait for this."""
+        chats, identity = self._deps.chats, self.answer.identity
         try:
-            await self._deps.chats.make_searchable(identity.chat_id, identity.message_id)
+            await chats.make_searchable(identity.chat_id, identity.message_id)
+            if self._window_from != self._started.window_from:
+                await chats.keep_window(identity.chat_id, self._window_from)
         except StorageUnavailable:
             logger.warning("an answer cannot be searched")
 

@@ -169,11 +169,7 @@ class Answer:
             "status": outcome.status,
             "finishReason": outcome.finish_reason,
             "messageId": self.identity.message_id,
-            "usage": {
-                "inputTokens": usage.input_tokens,
-                "outputTokens": usage.output_tokens,
-                "estimated": usage.estimated,
-            },
+            "usage": _usage(usage),
             "characters": self.characters,
         }
         if not is_saved:
@@ -188,6 +184,17 @@ class Answer:
         if self._state != expected:
             raise IllegalTransition(f"the answer is {self._state}, not {expected}")
         self._state = following
+
+
+def _usage(usage: Usage) -> dict[str, object]:
+    """Return the tokens used, of which the details only where the AI told them."""
+    details = {"cachedTokens": usage.cached_tokens, "reasoningTokens": usage.reasoning_tokens}
+    counts: dict[str, object] = {
+        "inputTokens": usage.input_tokens,
+        "outputTokens": usage.output_tokens,
+        "estimated": usage.estimated,
+    }
+    return counts | {name: count for name, count in details.items() if count is not None}
 
 
 def default_error_code(status: Status) -> str | None:

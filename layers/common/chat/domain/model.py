@@ -126,6 +126,7 @@ class QuestionAnswer:
 
     question: str
     answer: str
+    question_id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,8 @@ class Started:
     """The text of the message that is answered."""
     model: str | None = field(default=None, compare=False)
     """The model that was stored with the answer."""
+    window_from: str | None = field(default=None, compare=False)
+    """The message with which the AI's view of this chat began last time; None where it began with the first one."""
     max_answer_bytes: int | None = field(default=None, compare=False)
     """How much the store takes of the answer's text and reasoning, as `AnswerRoom` counts them; None for no limit."""
 

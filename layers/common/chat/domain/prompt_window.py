@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from chat.domain.model import ChatMessage, QuestionAnswer
 
@@ -11,6 +12,18 @@ BYTES_PER_TOKEN = 3
 none is worth its import here."""
 TOKENS_PER_TURN = 4
 """What role and separators cost."""
+
+STEP = 0.75
+"""What is left of the budget when the beginning of a conversation is dropped: the next requests begin alike again, and
+providers have such a beginning in their cache."""
+
+
+class Window(NamedTuple):
+    """What the AI is sent of a conversation."""
+
+    messages: list[ChatMessage]
+    first_id: str | None
+    """The message with which it begins, None for the conversation's first one. It stays until the budget is used up."""
 
 
 def estimate_tokens(text: str) -> int:
@@ -24,25 +37,42 @@ def estimate_input(turns: Sequence[ChatMessage]) -> int:
 
 
 def fit_history(
-    system_prompt: str | None, history: Sequence[QuestionAnswer], content: str, budget_tokens: int
-) -> list[ChatMessage]:
-    """Return the system prompt, as many of the latest exchanges as fit the budget, and the new message.
+    system_prompt: str | None,
+    history: Sequence[QuestionAnswer],
+    content: str,
+    budget_tokens: int,
+    first_id: str | None = None,
+) -> Window:
+    """Return the system prompt, the latest exchanges, and the new message.
 
-    The history is given oldest first. System prompt and new message are sent even if they alone exceed the budget.
+    The history is given oldest first. It is sent from the message `first_id` on, or where that is not in it from its
+    beginning. What exceeds the budget is dropped in one step, so that only `STEP` of the budget is used. System prompt
+    and new message are sent even if they alone exceed it.
     """
     first = [ChatMessage("system", system_prompt)] if system_prompt else []
     last = ChatMessage("user", content)
-    left = budget_tokens - estimate_input([*first, last])
-    chosen: list[ChatMessage] = []
-    for exchange in reversed(history):
-        turns = [ChatMessage("user", exchange.question)]
-        if exchange.answer:
-            turns.append(ChatMessage("assistant", exchange.answer))
-        left -= estimate_input(turns)
-        if left < 0:
-            break
-        chosen[:0] = turns
-    return [*first, *_joined([*chosen, last])]
+    fixed = estimate_input([*first, last])
+    known = [at for at, exchange in enumerate(history) if exchange.question_id == first_id] if first_id else []
+    start, fitting = known[0] if known else 0, _fitting(history, budget_tokens - fixed)
+    if fitting > start:
+        known = []
+        start = min(_fitting(history, int(STEP * budget_tokens) - fixed), max(fitting, len(history) - 1))
+    chosen = [turn for exchange in history[start:] for turn in _turns(exchange)]
+    is_cut = start < len(history) and (start > 0 or bool(known))
+    return Window([*first, *_joined([*chosen, last])], history[start].question_id if is_cut else None)
+
+
+def _fitting(history: Sequence[QuestionAnswer], budget_tokens: int) -> int:
+    """Return from where on the exchanges fit the budget."""
+    start, left = len(history), budget_tokens
+    while start and (left := left - estimate_input(_turns(history[start - 1]))) >= 0:
+        start -= 1
+    return start
+
+
+def _turns(exchange: QuestionAnswer) -> list[ChatMessage]:
+    asked = ChatMessage("user", exchange.question)
+    return [asked, ChatMessage("assistant", exchange.answer)] if exchange.answer else [asked]
 
 
 def _joined(turns: Sequence[ChatMessage]) -> list[ChatMessage]:

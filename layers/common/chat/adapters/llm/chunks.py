@@ -45,6 +45,8 @@ _REASONING_PARTS = ("thinking", "reasoning", "reasoning_text", "reasoning.text",
 _TEXT = ("content", "refusal")
 """A refusal is what the model says instead of an answer."""
 _FURTHER_MEMBERS = ("error", "usage", "citations", "search_results")
+_CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
+"""Input that cost less, as OpenAI, DeepSeek and Anthropic call it."""
 _CALLS = ("tool_calls", "function_call")
 _NOTHING: dict[str, Any] = {}
 _WORDS = frozenset({
@@ -258,7 +260,9 @@ class ChunkReader:
         output_tokens = _first_count(usage, "completion_tokens", "output_tokens")
         if input_tokens is None or output_tokens is None:
             return False
-        found = Usage(input_tokens, output_tokens)
+        cached = _detail(usage, ("prompt_tokens_details", "input_tokens_details"), *_CACHED)
+        reasoning = _detail(usage, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
+        found = Usage(input_tokens, output_tokens, cached_tokens=cached, reasoning_tokens=reasoning)
         if found != self._usage:  # some repeat it in every chunk
             self._usage = found
             parts.append(found)
@@ -363,6 +367,14 @@ def _first_count(usage: dict[str, Any], *names: str) -> int | None:
     for name in names:
         count = usage.get(name)
         if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < _MAX_TOKENS:
+            return count
+    return None
+
+
+def _detail(usage: dict[str, Any], places: tuple[str, ...], *names: str) -> int | None:
+    """Return a count that stands in one of the `places`, or beside them."""
+    for place in (*(usage.get(name) for name in places), usage):
+        if isinstance(place, dict) and (count := _first_count(place, *names)) is not None:
             return count
     return None
 

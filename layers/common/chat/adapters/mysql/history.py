@@ -103,4 +103,4 @@ class _Path:
                 continue  # another device waits for it: what was asked there is not asked here
             said = self._asides.get(question.id) or answer.content
             if said or answer.error_code != FailureCode.AI_REJECTED:  # it would be refused again
-                yield QuestionAnswer(question.content, said)
+                yield QuestionAnswer(question.content, said, question.id)

@@ -81,7 +81,8 @@ def _open(connection: Connection, opening: NewAnswer, history_bytes: int) -> Sta
         connection.execute(INSERT_MESSAGES, rows)
         question_seq = sent.seq
     history = _history(connection, opening, parent_id, (question_seq, seq), history_bytes)
-    return Started(chat.system_prompt, history, is_first, opening.content, opening.identity.model)
+    model = opening.identity.model
+    return Started(chat.system_prompt, history, is_first, opening.content, model, chat.window_from)
 
 
 def _open_again(connection: Connection, opening: NewAnswer, chat: Loose, history_bytes: int) -> Started:
@@ -108,7 +109,7 @@ def _open_again(connection: Connection, opening: NewAnswer, chat: Loose, history
         raise _InTheWay(active.identity.message_id, is_same_message=False) from None
     seqs = (question.seq, chat.next_seq - 2)
     history = _history(connection, opening, question.parent_id, seqs, history_bytes)
-    return Started(chat.system_prompt, history, False, question.content, who.model)
+    return Started(chat.system_prompt, history, False, question.content, who.model, chat.window_from)
 
 
 def _history(

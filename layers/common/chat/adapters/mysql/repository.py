@@ -121,6 +121,10 @@ class SqlChatRepository:
 
         await self.database.run(work)
 
+    async def keep_window(self, chat_id: str, first_id: str | None) -> None:
+        values = {"b_chat": chat_id, "b_first": first_id}
+        await self.database.run(lambda connection: connection.execute(sql.KEEP_WINDOW, values))
+
     async def ping(self) -> None:
         await self.database.run(lambda connection: connection.execute(sql.PING).scalar())
 

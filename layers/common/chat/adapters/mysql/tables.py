@@ -86,6 +86,7 @@ chats = Table(
     Column("deleted_at", Moment),
     Column("model", _line(200)),
     Column("has_own_title", Boolean),
+    Column("window_from", _id()),
     UniqueConstraint("user_id", "idempotency_key", name="uq_chats_idempotency"),
     Index("ix_chats_user", "user_id", "updated_at"),
     Index("ix_chats_updated", "updated_at"),
