@@ -22,8 +22,8 @@ from chat.adapters.llm.client import OpenAI
 from chat.adapters.llm.transport import LeanTransport
 from chat.ai_settings import ModelSettings, ProviderSettings
 from chat.domain.model import ChatMessage
+from tests.kit.ai_client import SETTINGS
 from tests.kit.ai_server import DONE, AIServer, Call, finish, text
-from tests.kit.asking import SETTINGS
 
 FLAT, PACED, RATE = 20_000, 300, 200
 ROUNDS = 7

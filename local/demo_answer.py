@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from local.demo_voice import ENGLISH, KOREAN, Voice
+from local.demo_phrases import ENGLISH, KOREAN, Phrases
 
 _PIECE = re.compile(r"\s*\S{1,5}|\s+")
 _WORD = re.compile(r"[^\W_][\w'’-]*")
@@ -62,7 +62,7 @@ def pieces(text: str) -> list[str]:
     return [found.group() for found in _PIECE.finditer(text)]
 
 
-def _text(voice: Voice, questions: Sequence[str], topics: list[str], system_prompt: str) -> str:
+def _text(voice: Phrases, questions: Sequence[str], topics: list[str], system_prompt: str) -> str:
     question, earlier = questions[-1] if questions else "", questions[:-1]
     opening = voice.question if question.rstrip().endswith(("?", "？")) else voice.statement
     sentences = [
@@ -92,7 +92,7 @@ def _least(word: str) -> int:
     return 1 if _HANGUL.search(word) or word.isdecimal() else 2
 
 
-def _listed(topics: list[str], voice: Voice) -> str:
+def _listed(topics: list[str], voice: Phrases) -> str:
     return ", ".join(topics) or voice.nothing
 
 

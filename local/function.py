@@ -16,7 +16,7 @@ from lambda_stream.testing import Invocation as Emulated
 from local.function_url import LIMIT_BYTES, Request, to_event
 from local.invocation import Invocation, InvocationFailed, TimedOut
 from local.plan import FunctionPlan
-from local.process import Kept
+from local.process import ManagedProcess
 
 _OVERTIME_SECONDS = 5.0
 
@@ -46,7 +46,7 @@ class Function:
         return begun
 
     def _start_another(self) -> None:
-        if all(one.kept.ready.is_set() for one in self.environments[: self._started]):
+        if all(one.managed.ready.is_set() for one in self.environments[: self._started]):
             self.start(1)
 
     def invoke(self, request: Request) -> Invocation:
@@ -98,17 +98,17 @@ class Function:
 class Environment:
     """One process of a function: what it works on, and for how long it may."""
 
-    def __init__(self, function: Function, kept: Kept) -> None:
+    def __init__(self, function: Function, managed: ManagedProcess) -> None:
         self.function = function
-        self.kept = kept
+        self.managed = managed
         self._asking: set[asyncio.Future[Emulated]] = set()
         self._running: dict[str, tuple[Invocation, asyncio.TimerHandle]] = {}
-        kept.on_death = self._died
+        managed.on_death = self._died
         function.environments.append(self)
 
     def ask(self) -> asyncio.Future[Emulated]:
         """Ask for the next request on behalf of the process, which has thereby started up."""
-        self.kept.ready.set()
+        self.managed.ready.set()
         asking = self.function.ask()
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)
@@ -120,7 +120,7 @@ class Environment:
 
     def take(self, invocation: Emulated) -> bool:
         """Start the clock for a request; False when the process has ended."""
-        if not self.kept.is_running:
+        if not self.managed.is_running:
             return False
         invocation = _ours(invocation)
         seconds = self.function.plan.timeout_seconds
@@ -143,13 +143,13 @@ class Environment:
     def failed(self, stage: Stage, report: ErrorReport) -> None:
         """Keep why the process says that it cannot start."""
         words = f"{report.error_type}: {report.message}".splitlines()[0][:300]
-        self.kept.last_words = words if report.error_type else "it reported an error without saying which"
+        self.managed.last_log_line = words if report.error_type else "it reported an error without saying which"
 
     def _overdue(self, invocation: Invocation) -> None:
         """Tell the client; a process with other requests gets the chance to end this one itself, as on Lambda."""
         invocation.fail(TimedOut())
         overtime = 0.0 if self.function.plan.concurrency == 1 else _OVERTIME_SECONDS
-        timer = asyncio.get_running_loop().call_later(overtime, self.kept.kill)
+        timer = asyncio.get_running_loop().call_later(overtime, self.managed.kill)
         self._running[invocation.request_id] = invocation, timer
 
     def _died(self) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.reaper import Reaper, kill_group
+from local.process_group_guard import ProcessGroupGuard, kill_group
 
 _TRIES = 5
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -36,9 +36,9 @@ class Program:
     inherited: tuple[int, ...] = ()
     """File descriptors that it gets from us."""
     probe: Callable[[], Awaitable[None]] | None = None
-    """Returns once the program can be used; without one somebody else sets `Kept.ready`."""
+    """Returns once the program can be used; without one somebody else sets `ManagedProcess.ready`."""
 
-    async def start(self, reaper: Reaper) -> Process:
+    async def start(self, guard: ProcessGroupGuard) -> Process:
         """Start it in a session of its own, so that Ctrl-C at the terminal reaches only us.
 
         Raises:
@@ -58,10 +58,10 @@ class Program:
                 )
             except OSError as error:
                 raise StartFailed(f"{self.name} cannot be started: {error.strerror}: {self.command[0]}") from error
-        reaper.watch(process.pid)
+        guard.watch(process.pid)
         return process
 
-    def last_words(self) -> str:
+    def last_log_line(self) -> str:
         """Return the last line of its log."""
         with self.log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
@@ -79,20 +79,22 @@ def python(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, *arguments)
 
 
-class Kept:
+class ManagedProcess:
     """A program that is kept running while `run` runs.
 
     Before it was ever ready, one death is final; afterwards five in a row are, with growing pauses between them.
     """
 
-    def __init__(self, program: Program, reaper: Reaper, report: Callable[[str], None], is_essential: bool = True):
+    def __init__(
+        self, program: Program, guard: ProcessGroupGuard, report: Callable[[str], None], is_essential: bool = True
+    ):
         self.ready = asyncio.Event()
         """Set while the program can be used."""
-        self.last_words: str | None = None
+        self.last_log_line: str | None = None
         """Why it could not start, where it said so itself."""
         self.on_death: Callable[[], None] = lambda: None
         self.program = program
-        self._reaper = reaper
+        self._guard = guard
         self._report = report
         self._tries = 1 if is_essential else _TRIES
         self._process: Process | None = None
@@ -117,8 +119,8 @@ class Kept:
             await asyncio.sleep(min(_LONGEST_PAUSE_SECONDS, 0.1 * 2**failures))
 
     async def _live(self) -> str:
-        self.last_words = None
-        process = self._process = await self.program.start(self._reaper)
+        self.last_log_line = None
+        process = self._process = await self.program.start(self._guard)
         probing = asyncio.create_task(self._probe())
         try:
             code = await process.wait()
@@ -141,10 +143,10 @@ class Kept:
                 await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
         kill_group(process.pid)
         await process.wait()
-        self._reaper.forget(process.pid)
+        self._guard.forget(process.pid)
 
     def _complaint(self, ending: str) -> str:
-        why = self.last_words or self.program.last_words()
+        why = self.last_log_line or self.program.last_log_line()
         return f"{self.program.name} does not start: it {ending}: {why} (log: {shown(self.program.log)})"
 
     @property
@@ -158,7 +160,7 @@ class Kept:
             kill_group(self._process.pid)
 
 
-async def all_ready(programs: Sequence[Kept]) -> None:
+async def all_ready(programs: Sequence[ManagedProcess]) -> None:
     """Wait until all of them can be used.
 
     Raises:
@@ -172,19 +174,19 @@ async def all_ready(programs: Sequence[Kept]) -> None:
             raise StartFailed(f"{one.program.name} is not ready after {_PATIENCE_SECONDS:g} s (log: {where})") from None
 
 
-async def run_once(program: Program, reaper: Reaper) -> None:
+async def run_once(program: Program, guard: ProcessGroupGuard) -> None:
     """Run a program to its end.
 
     Raises:
         StartFailed: it cannot be run, or fails.
     """
-    process = await program.start(reaper)
+    process = await program.start(guard)
     try:
         code = await process.wait()
     finally:
         if process.returncode is None:
             kill_group(process.pid)
             await process.wait()
-        reaper.forget(process.pid)
+        guard.forget(process.pid)
     if code != 0:
-        raise StartFailed(f"{program.name} failed: {program.last_words()} (log: {shown(program.log)})")
+        raise StartFailed(f"{program.name} failed: {program.last_log_line()} (log: {shown(program.log)})")

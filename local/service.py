@@ -13,15 +13,15 @@ from pathlib import Path
 
 from lambda_stream.testing import RuntimeApi
 from local import programs, stores
-from local.crew import Crew, crew
 from local.function import Environment, Function
 from local.gateway import Gateway
 from local.health import is_redis_reachable
 from local.notices import reporting_notices
 from local.plan import FunctionPlan, Plan
-from local.process import Kept, StartFailed, all_ready, run_once
-from local.reaper import Reaper
+from local.process import ManagedProcess, StartFailed, all_ready, run_once
+from local.process_group_guard import ProcessGroupGuard
 from local.server import LOOPBACK, listen, port_of, serving
+from local.supervisor import Supervisor, supervise
 
 _IDLE_SECONDS = 75
 _GRACE_SECONDS = 1
@@ -44,22 +44,22 @@ async def serve(plan: Plan, listener: socket.socket, terminal: Terminal) -> None
     Raises:
         StartFailed: something does not start, or dies for good.
     """
-    with _alone(plan.state), _logging_to(programs.log_of(plan, "gateway")), Reaper() as reaper:
+    with _alone(plan.state), _logging_to(programs.log_of(plan, "gateway")), ProcessGroupGuard() as guard:
         try:
-            await _serve(plan, listener, terminal, reaper)
+            await _serve(plan, listener, terminal, guard)
         except BaseExceptionGroup as failures:
             raise _start_failed(failures) or failures from None
 
 
-async def _serve(plan: Plan, listener: socket.socket, terminal: Terminal, reaper: Reaper) -> None:
+async def _serve(plan: Plan, listener: socket.socket, terminal: Terminal, guard: ProcessGroupGuard) -> None:
     async with AsyncExitStack() as stack:
-        backing = await stack.enter_async_context(crew(reaper, terminal.report))
-        settings = await _start_backing(plan, stack, backing, reaper)
+        backing = await stack.enter_async_context(supervise(guard, terminal.report))
+        settings = await _start_backing(plan, stack, backing, guard)
         # The functions are left before the servers, so that their last words still reach the clients.
         servers = await stack.enter_async_context(AsyncExitStack())
-        workers = await stack.enter_async_context(crew(reaper, terminal.report))
+        workers = await stack.enter_async_context(supervise(guard, terminal.report))
         functions = [await _function(plan, one, settings, workers, servers) for one in plan.functions]
-        await all_ready([environment.kept for one in functions for environment in one.start(1)])
+        await all_ready([environment.managed for one in functions for environment in one.start(1)])
         gateway = Gateway(functions, Path(__file__).parent / "page", plan.hosts, plan.page_settings)
         await servers.enter_async_context(serving(gateway, [listener], _IDLE_SECONDS, _GRACE_SECONDS))
         logs = [programs.log_of(plan, one.name) for one in plan.functions]
@@ -73,34 +73,38 @@ async def _serve(plan: Plan, listener: socket.socket, terminal: Terminal, reaper
             terminal.report(
                 "Redis (REDIS_URL) does not answer: until it does, answers stream without it and a cancel says 503"
             )
-        await _keep_retention(plan, settings, terminal, reaper)
+        await _keep_retention(plan, settings, terminal, guard)
 
 
-async def _start_backing(plan: Plan, stack: AsyncExitStack, backing: Crew, reaper: Reaper) -> dict[str, str]:
+async def _start_backing(
+    plan: Plan, stack: AsyncExitStack, backing: Supervisor, guard: ProcessGroupGuard
+) -> dict[str, str]:
     """Start stores and AI where the environment names none; return the settings that lead to them."""
     settings: dict[str, str] = {}
-    started: list[Kept] = []
+    started: list[ManagedProcess] = []
     if not plan.has_own_redis:
         port = stores.free_port()
         settings["REDIS_URL"] = f"redis://{LOOPBACK}:{port}/0"
-        started.append(backing.hire(programs.valkey(plan, port)))
+        started.append(backing.add(programs.valkey(plan, port)))
     if not plan.has_own_ai:
         listener = stack.enter_context(closing(listen()))
         settings |= programs.demo_settings(listener)
-        started.append(backing.hire(programs.demo(plan, listener)))
-    for kept in started:
-        backing.start(kept)
+        started.append(backing.add(programs.demo(plan, listener)))
+    for managed in started:
+        backing.start(managed)
     mysql_url = plan.environ["MYSQL_URL"] if plan.has_own_mysql else stores.sqlite_url(plan.state)
-    await run_once(programs.migrations(plan, mysql_url), reaper)
+    await run_once(programs.migrations(plan, mysql_url), guard)
     await all_ready(started)
     return settings | {"MYSQL_URL": mysql_url}
 
 
-async def _keep_retention(plan: Plan, settings: Mapping[str, str], terminal: Terminal, reaper: Reaper) -> None:
+async def _keep_retention(
+    plan: Plan, settings: Mapping[str, str], terminal: Terminal, guard: ProcessGroupGuard
+) -> None:
     """Delete old chats once an hour, as EventBridge has it done on AWS; for ever."""
     while plan.settings.retention_days:
         try:
-            await run_once(programs.retention(plan, settings), reaper)
+            await run_once(programs.retention(plan, settings), guard)
         except StartFailed as error:
             terminal.report(str(error))
         await asyncio.sleep(_RETENTION_SECONDS)
@@ -108,14 +112,14 @@ async def _keep_retention(plan: Plan, settings: Mapping[str, str], terminal: Ter
 
 
 async def _function(
-    plan: Plan, one: FunctionPlan, settings: Mapping[str, str], workers: Crew, servers: AsyncExitStack
+    plan: Plan, one: FunctionPlan, settings: Mapping[str, str], workers: Supervisor, servers: AsyncExitStack
 ) -> Function:
     """Return a function with all processes that it may have, each at a Runtime API of its own; none is started."""
-    function = Function(one, lambda environment: workers.start(environment.kept))
+    function = Function(one, lambda environment: workers.start(environment.managed))
     for number in range(one.most):
         listener = listen()
-        kept = workers.hire(programs.function(plan, one, settings, listener), is_essential=number == 0)
-        await servers.enter_async_context(RuntimeApi(Environment(function, kept), listener))
+        managed = workers.add(programs.function(plan, one, settings, listener), is_essential=number == 0)
+        await servers.enter_async_context(RuntimeApi(Environment(function, managed), listener))
     return function
 
 

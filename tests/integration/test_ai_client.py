@@ -21,8 +21,8 @@ from chat.domain.errors import AnswerFailed, FailureCode
 from chat.domain.model import Source, Usage
 from chat.environment import Secret
 from tests.kit import ai_server
+from tests.kit.ai_client import KEY, MODEL, SETTINGS, TRANSPORTS, TURNS, asking, asking_all, joined
 from tests.kit.ai_server import DONE, AIServer, Call, Gate, Script, body, chunk, event, finish, say, status, text
-from tests.kit.asking import KEY, MODEL, SETTINGS, TRANSPORTS, TURNS, asking, asking_all, joined
 
 HELLO = "Hello world"
 

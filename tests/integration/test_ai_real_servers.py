@@ -11,7 +11,7 @@ from chat.application.ports import Finish, ReasoningDelta, StreamPart, TextDelta
 from chat.domain.errors import FailureCode
 from chat.domain.model import ChatMessage, Usage
 from tests.kit import foreign_ais
-from tests.kit.asking import TRANSPORTS, Asked, asking, joined
+from tests.kit.ai_client import TRANSPORTS, Asked, asking, joined
 
 pytestmark = pytest.mark.xdist_group("foreign_ais")
 

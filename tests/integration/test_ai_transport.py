@@ -14,8 +14,8 @@ from chat.adapters.llm.transport import IDLE_SECONDS, LeanTransport
 from chat.application.ports import TextDelta
 from chat.domain.errors import AnswerFailed, FailureCode
 from tests.kit import ai_server
+from tests.kit.ai_client import MODEL, TRANSPORTS, TURNS, asking
 from tests.kit.ai_server import AIServer, Gate, body, event, exactly, say, text
-from tests.kit.asking import MODEL, TRANSPORTS, TURNS, asking
 from tests.kit.certificates import Authority
 from tests.kit.waiting import until
 

@@ -15,8 +15,8 @@ from chat.adapters.llm.bedrock_role import NO_CREDENTIALS, BedrockRole
 from chat.ai_settings import BEDROCK_SERVICES, Role
 from chat.domain.errors import AnswerFailed, FailureCode
 from chat.environment import SettingsError
+from tests.kit.ai_client import TRANSPORTS, TURNS, Asked, asking
 from tests.kit.ai_server import JSON, AIServer, Call, say, status
-from tests.kit.asking import TRANSPORTS, TURNS, Asked, asking
 
 ROLE = Role("bedrock-mantle", "eu-west-1", BEDROCK_SERVICES["bedrock"].right)
 FIRST, SECOND = Credentials("AKIDFIRST", "secret-1", "token-1"), Credentials("AKIDSECOND", "secret-2", "token-2")

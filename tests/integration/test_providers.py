@@ -12,8 +12,8 @@ import pytest
 
 from chat.domain.errors import FAILURES, FailureCode
 from chat.settings import Settings
+from tests.kit.ai_client import Asked
 from tests.kit.ai_server import DONE, SSE, chunk, event, finish, text
-from tests.kit.asking import Asked
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 STORES = {"REDIS_URL": "redis://localhost", "MYSQL_URL": "sqlite:///chat"}

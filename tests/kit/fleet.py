@@ -18,8 +18,8 @@ from chat.application.telemetry_events import FallbackTaken
 from chat.domain.model import new_id
 from chat.settings import LimitSettings, Secret
 from tests.kit import ai_server
+from tests.kit.ai_client import asking
 from tests.kit.ai_server import AIServer, Call, Script
-from tests.kit.asking import asking
 from tests.kit.coordination import RecordingTelemetry
 from tests.kit.world import World
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.reaper import Reaper
+from local.process_group_guard import ProcessGroupGuard
 from tests.kit.waiting import until_sync
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -68,11 +68,11 @@ def running(
     Raises:
         AssertionError: it did not get ready, with what it said; or something outlived it.
     """
-    with tempfile.TemporaryDirectory(prefix="chat-") as temporary, Reaper() as reaper:
+    with tempfile.TemporaryDirectory(prefix="chat-") as temporary, ProcessGroupGuard() as guard:
         folder = state or Path(temporary)
         mark = uuid.uuid4().hex
         with started(folder, mark, overrides, functions) as process:
-            reaper.watch(process.pid)  # should the tests be killed
+            guard.watch(process.pid)  # should the tests be killed
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, (folder / "stderr").read_text()

@@ -15,7 +15,7 @@ interval is 50 ms, the rest is for a busy machine."""
 READ_LATE_SECONDS = 10.0
 """A slow client may read what was sent before the kill this much later; then it would have been given up."""
 GRACE_SECONDS = {"redis_frozen": 5.0, "redis_cut": 5.0, "mysql_frozen": 10.0, "mysql_cut": 10.0, "killed": 45.0}
-"""How long after a fault a stream may still show what the fault allows. After a kill: the reaper's time."""
+"""How long after a fault a stream may still show what the fault allows. After a kill: the guard's time."""
 ALLOWED = {"killed": {"interrupted"}, "mysql_frozen": {"interrupted"}, "mysql_cut": {"interrupted"}}
 """Ends that a stream may have because of a fault, beside its own. With MySQL away: only if its POST had to be repeated,
 because the lost reply may have been that of the COMMIT."""

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import httpx
 
 from chat.application.ports import Finish, TextDelta
+from tests.kit.ai_client import TURNS, asking, joined
 from tests.kit.ai_server import DONE, finish, text
-from tests.kit.asking import TURNS, asking, joined
 from tests.kit.virtual_time import VirtualLoop, run
 
 URL = "http://ai.example/v1"

@@ -14,8 +14,8 @@ from lambda_stream.testing import RuntimeApi
 from local.function import Environment, Function
 from local.gateway import Gateway
 from local.plan import FunctionPlan
-from local.process import Kept, Program, StartFailed
-from local.reaper import Reaper
+from local.process import ManagedProcess, Program, StartFailed
+from local.process_group_guard import ProcessGroupGuard
 from local.server import listen, port_of, serving
 
 HANDLER = """
@@ -45,7 +45,7 @@ async def function(folder, source, runtime=OURS):
     (folder / "app.py").write_text(source)
     plan = FunctionPlan("plain", folder, "app.handler", runtime, ("/f.*",), timeout_seconds=60, most=1)
     async with AsyncExitStack() as stack:
-        reaper = stack.enter_context(Reaper())
+        guard = stack.enter_context(ProcessGroupGuard())
         api, front = listen(), listen()
         environ = dict(os.environ) | {
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port_of(api)}",
@@ -55,11 +55,11 @@ async def function(folder, source, runtime=OURS):
         }
         program = Program("plain", (sys.executable, *runtime), environ, folder, folder / "plain.log")
         one = Function(plan, lambda environment: None)
-        environment = Environment(one, Kept(program, reaper, print))
+        environment = Environment(one, ManagedProcess(program, guard, print))
         await stack.enter_async_context(RuntimeApi(environment, api))
         await stack.enter_async_context(serving(Gateway([one], folder), [front], 75, 0))
         client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port_of(front)}", timeout=30)
-        yield await stack.enter_async_context(client), environment.kept
+        yield await stack.enter_async_context(client), environment.managed
 
 
 @asynccontextmanager

@@ -13,8 +13,8 @@ from lambda_stream.testing import RuntimeApi
 from local.function import Environment, Function
 from local.gateway import Gateway
 from local.plan import FunctionPlan
-from local.process import Kept, Program, python
-from local.reaper import Reaper
+from local.process import ManagedProcess, Program, python
+from local.process_group_guard import ProcessGroupGuard
 from local.server import listen, port_of, serving
 from tests.kit.waiting import until
 
@@ -58,21 +58,21 @@ async def emulator(tmp_path, timeout_seconds=60.0, concurrency=1, most=1, queue_
     reports: list[str] = []
     apis: list[str] = []
     async with AsyncExitStack() as stack:
-        reaper = stack.enter_context(Reaper())
+        guard = stack.enter_context(ProcessGroupGuard())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         tasks: list[asyncio.Task[None]] = []
         stack.callback(lambda: [task.cancel() for task in tasks])
-        function = Function(plan, lambda one: tasks.append(group.create_task(one.kept.run())))
+        function = Function(plan, lambda one: tasks.append(group.create_task(one.managed.run())))
         for _ in range(most):
             listener = listen()
             apis.append(f"http://127.0.0.1:{port_of(listener)}")
-            environment = Environment(function, Kept(program, reaper, reports.append))
+            environment = Environment(function, ManagedProcess(program, guard, reports.append))
             await stack.enter_async_context(RuntimeApi(environment, listener))
         front = listen()
         url = f"http://127.0.0.1:{port_of(front)}"
         await stack.enter_async_context(serving(Gateway([function], tmp_path), [front], 75, 0))
         (environment,) = function.start(1)
-        await until(lambda: environment.kept.is_running)
+        await until(lambda: environment.managed.is_running)
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
         runtime = await stack.enter_async_context(httpx.AsyncClient(base_url=apis[0], timeout=30))
         yield Emulator(client, runtime, function, reports)
@@ -258,7 +258,7 @@ async def test_a_request_over_six_megabytes_is_refused_without_an_invocation(tmp
 async def test_a_poll_that_is_given_up_loses_no_request(tmp_path):
     async with emulator(tmp_path) as lambda_:
         polling = asyncio.create_task(lambda_.next())
-        await until(lambda: lambda_.function.environments[0].kept.ready.is_set())
+        await until(lambda: lambda_.function.environments[0].managed.ready.is_set())
         polling.cancel()
         await asyncio.gather(polling, return_exceptions=True)
         asking, invocation = await lambda_.both()
@@ -305,10 +305,10 @@ async def test_a_process_with_other_requests_may_end_the_one_that_is_over_its_ti
 async def test_a_process_that_dies_costs_the_client_a_502_and_is_started_again(tmp_path):
     async with emulator(tmp_path) as lambda_:
         asking, _ = await lambda_.both()
-        lambda_.function.environments[0].kept.kill()
+        lambda_.function.environments[0].managed.kill()
         response = await asking
         assert (response.status_code, response.json()["code"]) == (502, "internal_error")
-        await until(lambda: lambda_.reports and lambda_.function.environments[0].kept.is_running)
+        await until(lambda: lambda_.reports and lambda_.function.environments[0].managed.is_running)
         asking, invocation = await lambda_.both()
         await lambda_.respond(invocation, PRELUDE + b"again")
         assert (await asking).text == "again"
@@ -317,7 +317,7 @@ async def test_a_process_that_dies_costs_the_client_a_502_and_is_started_again(t
 async def test_a_request_is_never_handed_to_a_process_that_has_died(tmp_path):
     async with emulator(tmp_path) as lambda_:
         polling = asyncio.create_task(lambda_.next())
-        kept = lambda_.function.environments[0].kept
+        kept = lambda_.function.environments[0].managed
         await until(kept.ready.is_set)
         kept.kill()
         await until(lambda: lambda_.reports)
@@ -332,7 +332,7 @@ async def test_another_process_is_started_when_a_request_has_to_wait(tmp_path):
     async with emulator(tmp_path, most=2) as lambda_:
         first, invocation = await lambda_.both()
         waiting = asyncio.create_task(lambda_.client.post("/f", content=b"{}"))
-        await until(lambda: lambda_.function.environments[1].kept.is_running)
+        await until(lambda: lambda_.function.environments[1].managed.is_running)
         await lambda_.respond(invocation, PRELUDE + b"first")
         assert (await first).text == "first"
         await lambda_.respond(await lambda_.next(), PRELUDE + b"second")

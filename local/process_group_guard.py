@@ -14,7 +14,7 @@ import sys
 from types import TracebackType
 
 
-class Reaper:
+class ProcessGroupGuard:
     """The other end: tells the program which process groups are ours."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Reaper:
             self._program.stdin.write(line.encode())
             self._program.stdin.flush()
 
-    def __enter__(self) -> Reaper:
+    def __enter__(self) -> ProcessGroupGuard:
         return self
 
     def __exit__(

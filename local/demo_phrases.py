@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class Phrases:
     """What is said in one language; the fields in braces are filled in."""
 
     greeting: str
@@ -26,7 +26,7 @@ class Voice:
     """Every kind of Markdown that the page shows."""
 
 
-ENGLISH = Voice(
+ENGLISH = Phrases(
     greeting="Hello!",
     question="You asked: “{quote}”",
     statement="You wrote: “{quote}”",
@@ -100,7 +100,7 @@ async def deltas(answer):
 What looks like HTML stays text: <script>alert("no")</script>, and a [link like this](javascript:alert(1)) is none.""",
 )
 
-KOREAN = Voice(
+KOREAN = Phrases(
     greeting="안녕하세요!",
     question="이렇게 물어보셨네요: “{quote}”",
     statement="이렇게 말씀하셨네요: “{quote}”",
