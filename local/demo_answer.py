@@ -30,6 +30,8 @@ _ASKS_FOR_MORE = re.compile(
 )
 _ASKS_FOR_MARKDOWN = re.compile(r"\bmarkdown\b|마크다운", re.IGNORECASE)
 _QUOTED_CHARACTERS = 70
+_NAMES_CHATS = "Reply with a title"
+"""Stands in what the service asks for a chat's title with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class DemoAnswer:
 def answer(questions: Sequence[str], system_prompt: str = "") -> DemoAnswer:
     """Answer the last of the user's messages, with an eye on the earlier ones."""
     question = questions[-1] if questions else ""
+    if _NAMES_CHATS in system_prompt:
+        return DemoAnswer(" · ".join(_topics(question)) or _shorten(question), "", "", "")
     voice = KOREAN if _HANGUL.search(question) else ENGLISH
     topics = _topics(question)
     wanted = quote(" ".join(topics) or "server-sent events")

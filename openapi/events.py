@@ -36,6 +36,11 @@ EVENTS: dict[str, Schema] = {
         ),
         "description": "Sources that were not named before in this answer.",
     },
+    "TitleEvent": {
+        **record(title={"type": "string", "maxLength": 80}),
+        "description": "The chat has got a title by the AI (`CHAT_TITLES=ai`). Comes at most once, in a chat's first "
+        "answer; a title that is made only after `done` is stored and not told.",
+    },
     "FailureEvent": {
         **record(
             code={"enum": [code.value for code in FailureCode]},
@@ -76,6 +81,7 @@ NAMES = {
     EventName.DELTA: "DeltaEvent",
     "reasoning": "ReasoningEvent",
     "sources": "SourcesEvent",
+    "title": "TitleEvent",
     "failure": "FailureEvent",
     "done": "DoneEvent",
 }

@@ -32,6 +32,8 @@ STACKS = {
 }
 OTHER = {
     "ChatModels": "one,two",
+    "ChatTitles": "ai",
+    "ChatTitleModel": "two",
     "OpenAiApiKey": "sk-2",
     "OpenAiBaseUrl": "https://ai.example/v1",
     "OpenAiModel": "another",

@@ -32,6 +32,7 @@ class Row:
     parents: dict[str, str] = field(default_factory=dict)
     """Which answer each question follows; ROOT for none."""
     window_from: str | None = None
+    has_own_title: bool = False
     asides: set[str] = field(default_factory=set)
     """Answers to a message whose earlier answer was followed already."""
 
@@ -87,7 +88,7 @@ class MemoryChats:
                 raise IdempotencyConflict("This idempotency key came before with other content.")
             if chat_id in self.rows:
                 return self.rows[chat_id].chat
-        self.rows[chat.id] = Row(chat)
+        self.rows[chat.id] = Row(chat, has_own_title=chat.title is not None)
         return chat
 
     async def find_by_key(self, user_id: str, idempotency_key: str) -> str | None:
@@ -120,7 +121,8 @@ class MemoryChats:
         row.chat = replace(row.chat, title=_titled(row.chat, opening))
         history = self._history(row, who.user_message_id, history_bytes)
         started = Started(row.chat.system_prompt, history, is_first, opening.content)
-        return replace(started, window_from=row.window_from)
+        wants_title = row.questions[who.user_message_id][0] == 1 and not row.has_own_title
+        return replace(started, window_from=row.window_from, wants_title=wants_title)
 
     def _kept(self, row: Row, opening: NewAnswer) -> StoredAnswer | None:
         """The answer that a message has that came before, unless it may be tried again."""
@@ -216,6 +218,14 @@ class MemoryChats:
         self._trip()
         if chat_id in self.rows:
             self.rows[chat_id].window_from = first_id
+
+    async def set_title(self, chat_id: str, title: str) -> bool:
+        self._trip()
+        row = self.rows.get(chat_id)
+        if row is None or row.has_own_title:
+            return False
+        row.chat = replace(row.chat, title=title)
+        return True
 
     async def ping(self) -> None:
         self._trip()

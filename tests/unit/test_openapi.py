@@ -135,6 +135,7 @@ def streams() -> list[Answer]:
         answer.append_reasoning("hm")
         answer.append_text("안녕\n하세요 😀")
         answer.add_sources([Source("a", "https://example.com")])
+        answer.add_title("A greeting")
         answer.dropped = 0 if code is None else 1
         status = Status.COMPLETED if code is None else Status.FAILED
         is_kept = code is None

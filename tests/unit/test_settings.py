@@ -37,6 +37,8 @@ def test_defaults_are_the_contracts():
         ("CHAT_MAX_BODY_BYTES", "0"),
         ("CHAT_MAX_CONTENT_CHARS", "-1"),
         ("CHAT_CONTEXT_TOKENS", "1.5"),
+        ("CHAT_TITLES", "always"),
+        ("CHAT_TITLE_MODEL", "unknown"),
         ("CHAT_MAX_OUTPUT_TOKENS", "0"),
         ("CHAT_AI_STALL_TIMEOUT_SECONDS", "nan"),
         ("CHAT_AI_FIRST_TOKEN_TIMEOUT_SECONDS", "inf"),

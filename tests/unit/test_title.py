@@ -2,7 +2,7 @@
 
 import pytest
 
-from chat.domain.title import TITLE_CHARACTERS, title_from
+from chat.domain.title import MODEL_TITLE_CHARACTERS, TITLE_CHARACTERS, title_from, title_from_model, title_request
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 THUMB = "\U0001f44d\U0001f3fd"
@@ -55,3 +55,46 @@ def test_it_is_never_cut_inside_what_is_seen_as_one_character(character, before)
     assert rest == 0
     assert title == "x" * before + character * whole + "…"
     assert len(title) <= TITLE_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    ("reply", "title"),
+    [
+        ("A greeting", "A greeting"),
+        ('"A greeting."', "A greeting"),
+        ("\n\n  A\tgreeting  \nSecond line", "A greeting"),
+        ("Title: A greeting", "A greeting"),
+        ("**Title:** A greeting", "A greeting"),
+        ("# A greeting", "A greeting"),
+        ("- *A* greeting", "A greeting"),
+        ("1. A greeting", "A greeting"),
+        ("`make run` explained", "make run explained"),
+        ("snake_case in Python", "snake_case in Python"),
+        ("2 * 3 = 6", "2 * 3 = 6"),
+        ("제목: 「인사」", "인사"),
+        ("“인사말”", "인사말"),
+        ("挨拶。", "挨拶"),
+        ("What is AI?", "What is AI?"),
+        ("C# and F#", "C# and F#"),
+        ("\x00A\x07 greeting", "A greeting"),
+        ("", None),
+        ('""', None),
+        ("\n \u200b \n", None),
+        ("***", None),
+    ],
+)
+def test_of_an_ai_s_reply_the_title_alone_is_kept(reply, title):
+    assert title_from_model(reply) == title
+
+
+@pytest.mark.parametrize("character", ["가", FAMILY, FLAG, DECOMPOSED_HAN, "a "])
+def test_an_ai_s_title_is_cut_between_characters(character):
+    title = title_from_model(character * 100)
+    assert 70 <= len(title) <= MODEL_TITLE_CHARACTERS
+    assert (character * 100).startswith(title)
+    assert len(title.replace(character, "").strip()) in (0, len(character.strip()) if character == "a " else 0)
+
+
+def test_of_a_long_message_the_beginning_is_sent():
+    _, asked = title_request("가" * 100_000)
+    assert len(asked.content) == 2000

@@ -105,6 +105,10 @@ class AISettings:
     max_retries: int
     think_tags: bool = True
     """What stands in `<think>` at the beginning of an answer is reasoning."""
+    writes_titles: bool = False
+    """Chats get their titles from an AI instead of from their first message."""
+    title_model: str | None = None
+    """The id of the model that is asked for titles; None for the one that answers."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -118,14 +122,23 @@ def read_ai(env: Environment) -> AISettings:
     Raises:
         SettingsError: the first variable, or member of CHAT_MODELS, that is missing or wrong.
     """
+    catalog = _read_catalog(env)
+    titles = env.text("CHAT_TITLES") or "first-message"
+    if titles not in ("first-message", "ai"):
+        raise SettingsError("CHAT_TITLES must be first-message or ai")
+    title_model = env.text("CHAT_TITLE_MODEL")
+    if title_model not in (None, *(model.id for model in catalog)):
+        raise SettingsError("CHAT_TITLE_MODEL is none of the models in CHAT_MODELS")
     return AISettings(
-        catalog=_read_catalog(env),
+        catalog=catalog,
         context_tokens=env.whole("CHAT_CONTEXT_TOKENS", 16_000, least=1),
         max_output_tokens=env.whole("CHAT_MAX_OUTPUT_TOKENS", 4096, least=1),
         first_token_timeout_seconds=env.seconds("CHAT_AI_FIRST_TOKEN_TIMEOUT_SECONDS", 300),
         stall_timeout_seconds=env.seconds("CHAT_AI_STALL_TIMEOUT_SECONDS", 120),
         max_retries=env.whole("CHAT_AI_MAX_RETRIES", 2),
         think_tags=env.switch("CHAT_AI_THINK_TAGS", True),
+        writes_titles=titles == "ai",
+        title_model=title_model,
     )
 
 

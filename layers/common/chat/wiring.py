@@ -30,6 +30,7 @@ from chat.application.ports import AnswerTelemetry
 from chat.application.recover_orphans import OrphanRecovery
 from chat.application.start_answer import StartAnswer
 from chat.application.telemetry_events import ActiveAnswersCounted, FallbackTaken
+from chat.application.write_title import WriteTitle
 from chat.http.auth.identity import token_verifier
 from chat.http.health import Health
 from chat.http.problems import MEDIA_TYPE
@@ -232,6 +233,7 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
         telemetry=telemetry,
         budget=Budget(ai.context_tokens, ai.max_output_tokens, settings.deadline_margin_seconds),
         now=now,
+        write_title=WriteTitle(models, chats, telemetry, ai.title_model) if ai.writes_titles else None,
     )
     start = StartAnswer(deps, resources.rate_limiter, resources.recover, cancel_answer(resources))
     follow = FollowAnswer(chats, coordination, resources.recover, resources.rate_limiter, telemetry)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from chat.application.ports import AI, AnswerTelemetry, Chats, Leases
+from chat.application.write_title import WriteTitle
 from chat.domain.events import Event
 from chat.domain.model import ChatMessage
 from chat.domain.prompt_window import estimate_input
@@ -65,5 +66,7 @@ class AnswerDeps:
     telemetry: AnswerTelemetry
     budget: Budget
     now: Callable[[], datetime]
+    write_title: WriteTitle | None = None
+    """None where titles are made from first messages."""
     checkpoint_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CHECKPOINTS_AT_ONCE))
     """Bounds the checkpoints written at once: their threads take the interpreter from all streams."""

@@ -116,6 +116,10 @@ class Chats(Protocol):
         """Keep the message with which the AI's view of a chat begins, None for its first one: `Started.window_from`."""
         ...
 
+    async def set_title(self, chat_id: str, title: str) -> bool:
+        """Replace a chat's title by one of the AI; False when a person has given it one, or it is deleted."""
+        ...
+
     async def ping(self) -> None:
         """Make one round trip."""
         ...

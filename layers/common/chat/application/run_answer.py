@@ -21,6 +21,7 @@ from chat.application.final_store import FinalStore
 from chat.application.ports import AnswerLease, Dropped, Finish, ReasoningDelta, SourcesAdded, StreamPart, TextDelta
 from chat.application.stop_signal import StopSignal
 from chat.application.telemetry_events import AnswerEnded, AnswerStarted, FirstDeltaSent, TelemetryEvent
+from chat.application.write_title import TitleTask
 from chat.domain.answer import Answer
 from chat.domain.answer_room import AnswerRoom
 from chat.domain.errors import AnswerFailed, FailureCode, StorageUnavailable
@@ -62,7 +63,9 @@ class AnswerRun:
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
         self._characters = 0
+        self._is_ending = False
         self._room = AnswerRoom(started.max_answer_bytes, lambda: (answer.text, answer.reasoning))
+        self._title = _title_task(deps, started, answer, self._tell_title)
         self._deliver: Deliver = lambda events, with_ids: None
 
     def cancel(self) -> None:
@@ -70,8 +73,13 @@ class AnswerRun:
         self._stop.cancel()
 
     async def close(self) -> None:
-        """Give back the place among the user's streams: the client has got everything, or has gone."""
+        """Give back the place among the user's streams, and let a title be stored that has come too late to be told.
+
+        The client has got everything, or has gone.
+        """
         await self._admission.stream.close()
+        if self._title is not None:
+            await self._title.finish()
 
     async def run(self, deliver: Deliver) -> None:
         """Generate, store and deliver everything; returns when nothing of the answer runs any more."""
@@ -83,6 +91,8 @@ class AnswerRun:
             try:
                 outcome = await self._generate()
             except asyncio.CancelledError:
+                if self._title is not None:
+                    self._title.cancel()
                 await self._finish(Outcome(Status.INTERRUPTED, None, FailureCode.INTERRUPTED))
                 raise
             else:
@@ -103,7 +113,8 @@ class AnswerRun:
             self._messages, self._window_from = fit_history(
                 started.system_prompt, started.history, started.question, budget.context_tokens, started.window_from
             )
-            self._admission.reserve(estimate_input(self._messages) + budget.output_tokens)
+            beside = self._title.max_tokens if self._title else 0
+            self._admission.reserve(estimate_input(self._messages) + budget.output_tokens + beside)
             async with (
                 self._stop.until(self._deadline.stops_at),
                 aclosing(
@@ -136,8 +147,15 @@ class AnswerRun:
             self._deliver(events, True)
         if is_first and self.answer.characters:
             self._record(FirstDeltaSent, self._milliseconds())
+            if self._title is not None:
+                self._title.start(self._deadline.ends_at)
         if self._characters > MAX_CHARACTERS or len(self.answer.events) > MAX_EVENTS:
             raise AnswerFailed(FailureCode.AI_INVALID, "it does not end")
+
+    def _tell_title(self, title: str) -> None:
+        """Tell the client of the title, unless the answer is at its end."""
+        if not self._is_ending:
+            self._deliver([self.answer.add_title(title)], True)
 
     def _event_of(self, part: StreamPart) -> Event | None:
         """Add a part to the answer and return the event that it makes, if any."""
@@ -162,7 +180,7 @@ class AnswerRun:
 
     async def _finish(self, outcome: Outcome) -> None:
         """Store the end, then deliver it: this answer's, or what another process stored in its place."""
-        answer = self.answer
+        answer, self._is_ending = self.answer, True
         usage = self._usage or self._estimated_usage()
         final = FinalAnswer(outcome, answer.text, answer.reasoning, answer.sources, usage, self._deps.now())
         result = await self._final_store.store(final)
@@ -213,10 +231,16 @@ class AnswerRun:
 
     def _tokens_used(self) -> int:
         usage = self.answer.usage or self._estimated_usage()
-        return usage.input_tokens + usage.output_tokens
+        return usage.input_tokens + usage.output_tokens + (self._title.tokens if self._title else 0)
 
     def _milliseconds(self) -> float:
         return (asyncio.get_running_loop().time() - self._deadline.began) * 1000
+
+
+def _title_task(deps: AnswerDeps, started: Started, answer: Answer, tell: Callable[[str], None]) -> TitleTask | None:
+    if deps.write_title is None or not started.wants_title:
+        return None
+    return TitleTask(deps.write_title, answer.identity, started.question, tell)
 
 
 def _joined(batch: Sequence[StreamPart]) -> list[StreamPart]:

@@ -18,10 +18,11 @@ Fallback = Literal[
     "follow_blind",
     "redis_away",
     "limits_off",
+    "title_failed",
 ]
 """A way around a dependency that is down: MySQL did not take a partial text, or will take only less of it; it refused
 the end and was offered less; it did not take the end, which Redis then kept, or nobody; a follower goes on from MySQL,
-or without it; Redis did not answer; limits were not checked."""
+or without it; Redis did not answer; limits were not checked; the AI made no title."""
 
 
 class Probe(NamedTuple):

@@ -155,6 +155,11 @@ class Answer:
         self.sources.extend(new)
         return self.events.add(EventName.SOURCES, to_json({"sources": [{"title": s.title, "url": s.url} for s in new]}))
 
+    def add_title(self, title: str) -> Event:
+        """Tell the title that the chat has got."""
+        self._step("streaming", "streaming")
+        return self.events.add(EventName.TITLE, to_json({"title": title}))
+
     def end(self, outcome: Outcome, usage: Usage, is_saved: bool = True, is_truncated: bool = False) -> list[Event]:
         """Make the last events: `failure` where there is one, then `done`."""
         self._step("streaming", "ended")

@@ -14,6 +14,8 @@ class EventName(StrEnum):
     """Text. Without an `event:` field, so that a plain `onmessage` receives exactly the answer's text."""
     REASONING = "reasoning"
     SOURCES = "sources"
+    TITLE = "title"
+    """The chat has got a title by the AI."""
     FAILURE = "failure"
     DONE = "done"
     """Always last, exactly once."""

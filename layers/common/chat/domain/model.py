@@ -227,6 +227,8 @@ class Started:
     """The model that was stored with the answer."""
     window_from: str | None = field(default=None, compare=False)
     """The message with which the AI's view of this chat began last time; None where it began with the first one."""
+    wants_title: bool = field(default=False, compare=False)
+    """It is the chat's first message, and nobody has given the chat a title."""
     max_answer_bytes: int | None = field(default=None, compare=False)
     """How much the store takes of the answer's text and reasoning, as `AnswerRoom` counts them; None for no limit."""
 

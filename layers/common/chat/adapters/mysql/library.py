@@ -29,6 +29,7 @@ from chat.adapters.mysql.path import Loose, PathFinder
 from chat.adapters.mysql.rows import stored_answer, usage_of
 from chat.adapters.mysql.statements import SEQ_OF
 from chat.adapters.mysql.tables import chats, message_feedback, message_sources, messages, search_texts
+from chat.adapters.mysql.titles import index_title
 from chat.application.ports import ChatChange, ChatPart, MessageView
 from chat.domain.errors import ChatChanged, ChatNotFound, MessageNotFound
 from chat.domain.listing import (
@@ -41,7 +42,7 @@ from chat.domain.listing import (
     preview,
     snippet,
 )
-from chat.domain.model import ROOT, Source, Status, StoredAnswer
+from chat.domain.model import Source, Status, StoredAnswer
 
 ROWS_AT_ONCE = 1000
 """How many rows one transaction deletes at most: it locks them, and the log of the database holds them."""
@@ -156,7 +157,7 @@ class SqlChatLibrary:
                 if values := _changed(change):
                     connection.execute(update(chats).where(_OWN).values(**values), own)
                     if change.title is not None:
-                        _index_title(connection, chat_id, user_id, change.title[0])
+                        index_title(connection, chat_id, user_id, change.title[0])
                 changed = connection.execute(_DETAILS, own).one()
             return _details(changed)
 
@@ -335,13 +336,6 @@ def _changed(change: ChatChange) -> dict[str, Any]:
     if change.model is not None:
         values["model"] = change.model[0]
     return values
-
-
-def _index_title(connection: Connection, chat_id: str, user_id: str, title: str | None) -> None:
-    key = {"chat_id": chat_id, "message_id": ROOT}
-    connection.execute(delete(search_texts).filter_by(**key))
-    if title is not None:
-        connection.execute(insert(search_texts), {**key, "user_id": user_id, "content": title})
 
 
 def _start(connection: Connection, chat_id: str, view: MessageView) -> tuple[int, str]:

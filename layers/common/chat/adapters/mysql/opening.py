@@ -82,7 +82,8 @@ def _open(connection: Connection, opening: NewAnswer, history_bytes: int) -> Sta
         question_seq = sent.seq
     history = _history(connection, opening, parent_id, (question_seq, seq), history_bytes)
     model = opening.identity.model
-    return Started(chat.system_prompt, history, is_first, opening.content, model, chat.window_from)
+    started = Started(chat.system_prompt, history, is_first, opening.content, model, chat.window_from)
+    return replace(started, wants_title=question_seq == FIRST_SEQ and not chat.has_own_title)
 
 
 def _open_again(connection: Connection, opening: NewAnswer, chat: Loose, history_bytes: int) -> Started:

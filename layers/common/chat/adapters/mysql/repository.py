@@ -13,6 +13,7 @@ from chat.adapters.mysql import statements as sql
 from chat.adapters.mysql.database import Database, transaction
 from chat.adapters.mysql.opening import came_before, open_answer
 from chat.adapters.mysql.rows import chat_row, final_values, load_answer, source_rows
+from chat.adapters.mysql.titles import set_title
 from chat.domain.answer import Answer
 from chat.domain.errors import ChatNotFound, IdempotencyConflict
 from chat.domain.model import ROOT, AlreadyAnswered, Chat, FinalAnswer, NewAnswer, SessionBusy, Started, StoredAnswer
@@ -124,6 +125,9 @@ class SqlChatRepository:
     async def keep_window(self, chat_id: str, first_id: str | None) -> None:
         values = {"b_chat": chat_id, "b_first": first_id}
         await self.database.run(lambda connection: connection.execute(sql.KEEP_WINDOW, values))
+
+    async def set_title(self, chat_id: str, title: str) -> bool:
+        return await self.database.run(lambda connection: set_title(connection, chat_id, title))
 
     async def ping(self) -> None:
         await self.database.run(lambda connection: connection.execute(sql.PING).scalar())

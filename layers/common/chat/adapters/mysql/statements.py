@@ -55,7 +55,12 @@ _NEWEST_LEAF = (
 )
 """The end of the active branch: what was stored last, but for answers that stand aside. It is always an answer."""
 TAKEN = select(
-    chats.c.next_seq, chats.c.system_prompt, chats.c.model, chats.c.window_from, _NEWEST_LEAF.label("leaf_id")
+    chats.c.next_seq,
+    chats.c.system_prompt,
+    chats.c.model,
+    chats.c.window_from,
+    chats.c.has_own_title,
+    _NEWEST_LEAF.label("leaf_id"),
 ).where(chats.c.id == _CHAT)
 KEEP_WINDOW = update(chats).where(chats.c.id == _CHAT).values(window_from=bindparam("b_first"))
 GIVE_ONE_BACK = update(chats).where(chats.c.id == _CHAT).values(next_seq=chats.c.next_seq - 1)
