@@ -67,7 +67,7 @@ class MysqlCount:
     def counts(self) -> dict[str, int]:
         """Return how many are an answer's own, transactions' frames, pings and checkpoints."""
         found = Counter({"own": 0, "frame": 0, "ping": 0, "checkpoint": 0})
-        for text in self.statements:
+        for text in (one for packet in self.statements for one in packet.split("; ")):
             is_partial = text.startswith("UPDATE messages") and "owner_seen_at=" in text.partition("WHERE")[0]
             kind = "frame" if text in _FRAME else "ping" if text == "PING" else "checkpoint" if is_partial else "own"
             found[kind] += 1

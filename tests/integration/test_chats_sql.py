@@ -79,7 +79,7 @@ class Watched(SqlChatRepository):
 
     def told(self) -> list[str]:
         """Return the statements since it was last asked, by their first word."""
-        words = [statement.split()[0] for statement in self.statements]
+        words = [part.split()[0] for statement in self.statements for part in statement.split("; ")]
         self.statements.clear()
         return words
 
@@ -377,7 +377,7 @@ class TestFaults:
         numbers = []
 
         def kill_before_commit(connection, cursor, statement: str, *_: object) -> None:
-            if statement == "COMMIT":
+            if statement.endswith("COMMIT"):
                 numbers.append(connection.connection.dbapi_connection.thread_id())
                 mysql_ask(mysql_url, "KILL %s", numbers[-1])
 

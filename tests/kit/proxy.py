@@ -102,14 +102,41 @@ class Proxy:
         self._pumps.difference_update(pumps)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_reply: bool = False) -> None:
+        """Pass bytes on, each as late as the delay says: as on a long wire, many may be under way at once."""
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=1024)
+        tasks = [
+            asyncio.create_task(self._take(reader, under_way, is_reply)),
+            asyncio.create_task(self._deliver(under_way, writer)),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0].done() and not tasks[0].result():
+                await asyncio.wait(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _take(self, reader: asyncio.StreamReader, under_way: asyncio.Queue, is_reply: bool) -> bool:
+        """Take what comes until it ends; True when what is under way is to be lost."""
         with suppress(OSError):
             while data := await reader.read(65536):
                 if is_reply and self._loses_reply:
                     self._loses_reply = False
                     self.lost += 1
+                    return True
+                await under_way.put((asyncio.get_running_loop().time() + self.delay_seconds, data))
+        await under_way.put((0.0, b""))
+        return False
+
+    async def _deliver(self, under_way: asyncio.Queue, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while True:
+                due, data = await under_way.get()
+                if not data:
                     return
-                if self.delay_seconds:
-                    await asyncio.sleep(self.delay_seconds)
+                if (left := due - asyncio.get_running_loop().time()) > 0:
+                    await asyncio.sleep(left)
                 await self._flows.wait()
                 writer.write(data)
                 await writer.drain()

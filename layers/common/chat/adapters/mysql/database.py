@@ -78,6 +78,23 @@ def transaction(connection: Connection) -> Iterator[None]:
         raise StorageUnavailable from error
 
 
+@contextmanager
+def rolled_back_on_error(connection: Connection) -> Iterator[None]:
+    """Run the block, which begins a transaction and commits it; on any error, ROLLBACK."""
+    try:
+        yield
+    except BaseException:
+        if not connection.invalidated and _has_begun(connection):
+            connection.exec_driver_sql("ROLLBACK")
+        raise
+
+
+def _has_begun(connection: Connection) -> bool:
+    """Tell whether a transaction is open; MySQL does not mind a ROLLBACK without one."""
+    driver: Any = connection.connection.dbapi_connection
+    return connection.dialect.name != "sqlite" or driver.in_transaction
+
+
 class Database:
     """Runs synchronous work on connections in threads of its own, as many as the pool has connections."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 from pymysql.constants import SERVER_STATUS
@@ -11,6 +11,7 @@ from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, DBAPIModule
 from sqlalchemy.pool import PoolProxiedConnection
 
+from chat.adapters.mysql.batch import BATCH, most_bytes, read_batch
 from chat.adapters.mysql.engine import PACKET_TOO_LARGE
 
 READ_ONLY = {1290, 1836}
@@ -18,11 +19,6 @@ READ_ONLY = {1290, 1836}
 
 Source: MySQL 8.4 Error Reference, ER_OPTION_PREVENTS_STATEMENT and ER_READ_ONLY_MODE.
 """
-
-_CHARACTER_BYTES = 4
-"""The most that a character takes in a statement: in UTF-8, or escaped."""
-_VALUE_BYTES = 64
-"""What a value takes beside its characters: a number, a time, quotation marks."""
 
 
 class QuietMySQL(MySQLDialect_pymysql):
@@ -51,9 +47,11 @@ class QuietMySQL(MySQLDialect_pymysql):
             self.max_packet_bytes = min(int(limit), driver.max_allowed_packet)
 
     def do_execute(self, cursor: DBAPICursor, statement: str, parameters: Any, context: Any = None) -> None:
-        """Execute a statement, or refuse it as the server would, if it is too long."""
+        """Execute a statement, or a batch of them; refuse it as the server would, if it is too long."""
         self._check_length(cursor, statement, parameters)
         cursor.execute(statement, parameters)
+        if context is not None and (results := context.execution_options.get(BATCH)) is not None:
+            read_batch(cast("Any", cursor), results)
 
     def do_executemany(self, cursor: DBAPICursor, statement: str, parameters: Any, context: Any = None) -> None:
         """Execute a statement for many rows; PyMySQL joins as many of them as one statement may hold."""
@@ -66,7 +64,7 @@ class QuietMySQL(MySQLDialect_pymysql):
 
     def _check_length(self, cursor: DBAPICursor, statement: str, parameters: Any) -> None:
         limit = self.max_packet_bytes
-        if limit is None or _most_bytes(statement, parameters) < limit:
+        if limit is None or most_bytes(statement, parameters) < limit:
             return
         if len(cast("Any", cursor).mogrify(statement, parameters).encode()) + 1 >= limit:
             raise self.loaded_dbapi.OperationalError(
@@ -86,12 +84,3 @@ class QuietMySQL(MySQLDialect_pymysql):
         cursor: DBAPICursor | None,
     ) -> bool:
         return super().is_disconnect(e, connection, cursor) or e.args[0] in READ_ONLY
-
-
-def _most_bytes(statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> int:
-    """Return a bound that costs next to nothing."""
-    values = parameters.values() if isinstance(parameters, Mapping) else parameters or ()
-    most = _CHARACTER_BYTES * len(statement)
-    for value in values:
-        most += _VALUE_BYTES + (_CHARACTER_BYTES * len(value) if isinstance(value, str) else 0)
-    return most

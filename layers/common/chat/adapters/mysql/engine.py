@@ -32,6 +32,11 @@ MIN_PACKET_BYTES, MAX_PACKET_BYTES = 16 * 1024, 1024**3
 
 Source: MySQL reference manual, `max_allowed_packet`.
 """
+FOUND_ROWS, MULTI_STATEMENTS = 1 << 1, 1 << 16
+"""A changed row counts also if it was so before, as SQLAlchemy expects; several statements may come at once (`batch`).
+
+Source: MySQL, "Capabilities Flags".
+"""
 IDLE_SECONDS = 10.0
 """A connection unused for longer, by the wall clock, is dropped: a thawed process would wait for a dead one."""
 MAX_CONNECTIONS = 16
@@ -126,6 +131,7 @@ def _mysql_arguments(target: URL, answer_seconds: float) -> tuple[URL, dict[str,
         "read_timeout": answer_seconds,
         "write_timeout": answer_seconds,
         "max_allowed_packet": _packet_bytes(target),
+        "client_flag": FOUND_ROWS | MULTI_STATEMENTS,
     }
     target = target.difference_update_query(["max_allowed_packet"])
     query = target.query

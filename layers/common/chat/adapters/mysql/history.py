@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
+from chat.adapters.mysql.batch import Statement, run_batch
 from chat.adapters.mysql.path import PathFinder
 from chat.adapters.mysql.statements import ASIDES, HISTORY_PAGE, SEQ_OF
 from chat.domain.errors import FailureCode
@@ -15,39 +17,56 @@ from chat.domain.model import QuestionAnswer, Status
 PAGES = (64, 128, 256, 512, 1024, *([64] * 59))
 """How many messages are read at once; one page is enough for most chats, and nobody needs more than all of them."""
 
-Loose = Row[*tuple[Any, ...]]
 
+class History:
+    """The newest exchanges of the path that ends with an answer: as many as come to `enough_bytes` of UTF-8.
 
-def read_history(
-    connection: Connection, chat_id: str, answer_id: str | None, seqs: tuple[int, int], enough_bytes: int
-) -> list[QuestionAnswer]:
-    """Return the newest exchanges of the path that ends with `answer_id`, oldest first.
-
-    As many as come to `enough_bytes` of UTF-8. `seqs` are the numbers of the message that follows the path and of its
-    new answer: when a message is sent once more, earlier ones may have been answered after it. Without an id, as before
-    there were branches, the path ends with the newest answer before the message. Every message was stored before those
-    that follow it, so one look backwards meets the whole path; where a page holds nothing of it, the next one begins
-    at the message that is looked for.
+    `seqs` are the numbers of the message that follows the path and of its new answer: when a message is sent once more,
+    earlier ones may have been answered after it. Without an answer's id, as before there were branches, the path ends
+    with the newest answer before the message. Every message was stored before those that follow it, so one look
+    backwards meets the whole path; where a page holds nothing of it, the next one begins at the message that is looked
+    for.
     """
-    question_seq, before_seq = seqs
-    path = _Path(answer_id)
-    if answer_id is None and question_seq < before_seq:
-        before_seq, path.has_gap = question_seq, True
-    for page in PAGES:
-        rows = connection.execute(HISTORY_PAGE, {"b_chat": chat_id, "b_before": before_seq, "b_rows": page}).all()
-        is_met = path.add(rows, enough_bytes)
-        if len(rows) < page or path.is_enough:
-            break
-        before_seq = rows[-1].seq
-        if not is_met and path.wanted_id is not None:
-            found = connection.execute(SEQ_OF, {"b_chat": chat_id, "b_message": path.wanted_id}).scalar()
-            if found is None:
+
+    def __init__(self, chat_id: str, answer_id: str | None, seqs: tuple[int, int], enough_bytes: int) -> None:
+        self._chat_id, self._enough_bytes = chat_id, enough_bytes
+        question_seq, self._before_seq = seqs
+        self._path = _Path(answer_id)
+        if answer_id is None and question_seq < self._before_seq:
+            self._before_seq, self._path.has_gap = question_seq, True
+
+    @property
+    def first_page(self) -> Statement:
+        """What reads the first page; most chats need no other."""
+        return self._page(PAGES[0])
+
+    def read(self, connection: Connection, first_rows: Sequence[Any]) -> list[QuestionAnswer]:
+        """Return the exchanges, oldest first, given the first page; reads further ones as far as they are needed."""
+        path, rows = self._path, first_rows
+        for page, following in pairwise((*PAGES, 0)):
+            is_met = path.add(rows, self._enough_bytes)
+            if len(rows) < page or path.is_enough or not following:
                 break
-            before_seq, path.has_gap = found + 1, True
-    if path.has_gap:
-        asked = {"b_chat": chat_id, "b_questions": [question.id for question, _ in path.pairs]}
-        path.add_asides(connection.execute(ASIDES, asked).all())
-    return list(path.exchanges())[::-1]
+            if not self._go_on(connection, rows[-1].seq, is_met):
+                break
+            rows = run_batch(connection, [self._page(following)])[0].rows
+        if path.has_gap:
+            asked = {"b_chat": self._chat_id, "b_questions": [question.id for question, _ in path.pairs]}
+            path.add_asides(connection.execute(ASIDES, asked).all())
+        return list(path.exchanges())[::-1]
+
+    def _go_on(self, connection: Connection, seq: int, is_met: bool) -> bool:
+        """Find where the next page begins; False when the path leads nowhere."""
+        self._before_seq, path = seq, self._path
+        if is_met or path.wanted_id is None:
+            return True
+        found = connection.execute(SEQ_OF, {"b_chat": self._chat_id, "b_message": path.wanted_id}).scalar()
+        if found is not None:
+            self._before_seq, path.has_gap = found + 1, True
+        return found is not None
+
+    def _page(self, rows: int) -> Statement:
+        return HISTORY_PAGE, {"b_chat": self._chat_id, "b_before": self._before_seq, "b_rows": rows}
 
 
 class _Path:
@@ -55,11 +74,11 @@ class _Path:
 
     def __init__(self, answer_id: str | None) -> None:
         self._finder = PathFinder(PathFinder.ANSWER if answer_id is None else answer_id)
-        self.pairs: list[tuple[Loose, Loose]] = []
+        self.pairs: list[tuple[Any, Any]] = []
         self.is_enough = False
         self.has_gap = False
         """Not all messages that are newer than the path's have been read: an aside may be among them."""
-        self._answer: Loose | None = None
+        self._answer: Any | None = None
         self._size = 0
         self._asides: dict[str, str] = {}
         """What answers said that stand aside, by their message: newer tries where the path's own one failed."""
@@ -69,7 +88,7 @@ class _Path:
         """The message that is looked for next; None for whichever answer comes."""
         return self._finder.wanted_id
 
-    def add(self, rows: Sequence[Loose], enough_bytes: int) -> bool:
+    def add(self, rows: Sequence[Any], enough_bytes: int) -> bool:
         """Take further rows and tell whether any is on the path."""
         is_met = False
         for row in rows:
@@ -82,12 +101,12 @@ class _Path:
                 self.add_asides([row])
         return is_met
 
-    def add_asides(self, rows: Sequence[Loose]) -> None:
+    def add_asides(self, rows: Sequence[Any]) -> None:
         for row in rows:
             if row.content:
                 self._asides.setdefault(row.reply_to, row.content)
 
-    def _take(self, row: Loose, enough_bytes: int) -> None:
+    def _take(self, row: Any, enough_bytes: int) -> None:
         self._finder.follow(row)
         self._size += len(row.content.encode())
         if row.reply_to is not None:

@@ -7,14 +7,16 @@ keys refuse a message that came before and a second active answer of a session, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from chat.adapters.mysql.database import transaction
-from chat.adapters.mysql.history import read_history
+from chat.adapters.mysql.batch import Statement, begin, commit
+from chat.adapters.mysql.database import rolled_back_on_error
+from chat.adapters.mysql.history import History
 from chat.adapters.mysql.rows import FIRST_SEQ, load_answer, opening_rows
 from chat.adapters.mysql.statements import (
     ACTIVE_OF,
@@ -30,25 +32,28 @@ from chat.adapters.mysql.statements import (
     TAKEN,
 )
 from chat.domain.errors import ChatNotFound, IdempotencyConflict, MessageNotFound
-from chat.domain.model import ROOT, AlreadyAnswered, NewAnswer, QuestionAnswer, SessionBusy, Started, Status
+from chat.domain.model import ROOT, AlreadyAnswered, NewAnswer, SessionBusy, Started, Status
 from chat.domain.title import title_from
-
-Loose = Row[*tuple[Any, ...]]
 
 
 def open_answer(
     connection: Connection, opening: NewAnswer, history_bytes: int
 ) -> Started | AlreadyAnswered | SessionBusy:
-    """Do what `Chats.open_answer` says; four statements between BEGIN and COMMIT for a new message."""
+    """Do what `Chats.open_answer` says; for a new message in two round trips: up to its place, and up to COMMIT."""
     try:
-        with transaction(connection):
-            return _open(connection, opening, history_bytes)
+        with rolled_back_on_error(connection):
+            started, history, rows = _open(connection, opening, history_bytes)
     except _InTheWay as found:
         values = {"b_chat": opening.identity.chat_id, "b_message": found.message_id}
         answer = load_answer(connection, ANSWER, values)
         if answer is None:
             raise ChatNotFound from None  # deleted a moment ago
         return AlreadyAnswered(answer) if found.is_same_message else SessionBusy(answer)
+    return replace(started, history=history.read(connection, rows) if history else [])
+
+
+_Opened = tuple[Started, History | None, Sequence[Any]]
+"""The answer, stored; how its history is read; and the first page of that."""
 
 
 class _InTheWay(Exception):
@@ -60,7 +65,7 @@ class _InTheWay(Exception):
         self.is_same_message = is_same_message
 
 
-def _open(connection: Connection, opening: NewAnswer, history_bytes: int) -> Started:
+def _open(connection: Connection, opening: NewAnswer, history_bytes: int) -> _Opened:
     chat = _take(connection, opening)
     if chat.model in opening.chat_models:
         opening = replace(opening, identity=replace(opening.identity, model=chat.model))
@@ -68,36 +73,36 @@ def _open(connection: Connection, opening: NewAnswer, history_bytes: int) -> Sta
         return _open_again(connection, opening, chat, history_bytes)
     seq = chat.next_seq - 2
     parent_id: str | None = _parent(connection, opening, chat)
-    question_seq, is_first = seq, True
+    rows = opening_rows(opening, seq, is_first=True, parent_id=parent_id)
+    history = _history(opening, parent_id, (seq, seq), history_bytes)
+    started = Started(chat.system_prompt, (), True, opening.content, opening.identity.model, chat.window_from)
+    question_seq = seq
     try:
-        connection.execute(INSERT_MESSAGES, opening_rows(opening, seq, is_first=True, parent_id=parent_id))
+        page = _commit(connection, [(INSERT_MESSAGES, rows)], history)
     except IntegrityError:
         sent = _sent_before(connection, opening)
         if sent is None:
             raise
-        is_first, parent_id = False, sent.parent_id
-        connection.execute(GIVE_ONE_BACK, {"b_chat": opening.identity.chat_id})
-        rows = opening_rows(opening, seq, is_first=False, is_aside=sent.is_followed)
-        connection.execute(INSERT_MESSAGES, rows)
-        question_seq = sent.seq
-    history = _history(connection, opening, parent_id, (question_seq, seq), history_bytes)
-    model = opening.identity.model
-    started = Started(chat.system_prompt, history, is_first, opening.content, model, chat.window_from)
-    return replace(started, wants_title=question_seq == FIRST_SEQ and not chat.has_own_title)
+        (row,) = opening_rows(opening, seq, is_first=False, is_aside=sent.is_followed)
+        history = _history(opening, sent.parent_id, (sent.seq, seq), history_bytes)
+        page = _commit(connection, [(GIVE_ONE_BACK, {"b_chat": row["chat_id"]}), (INSERT_MESSAGES, row)], history)
+        started, question_seq = replace(started, is_first=False), sent.seq
+    return replace(started, wants_title=question_seq == FIRST_SEQ and not chat.has_own_title), history, page
 
 
-def _open_again(connection: Connection, opening: NewAnswer, chat: Loose, history_bytes: int) -> Started:
+def _open_again(connection: Connection, opening: NewAnswer, chat: Any, history_bytes: int) -> _Opened:
     """Store another answer to a message that is stored, beside those that are there."""
-    who = opening.identity
+    who, seq = opening.identity, chat.next_seq - 2
     question = connection.execute(MESSAGE_HEAD, {"b_chat": who.chat_id, "b_message": who.user_message_id}).first()
     if question is None or question.reply_to is not None:
         raise MessageNotFound
     asked = {"b_chat": who.chat_id, "b_question": who.user_message_id}
     if (running := connection.execute(RUNNING_ANSWER_TO, asked).first()) is not None:
         raise _InTheWay(running.id, is_same_message=running.id == who.message_id)
-    connection.execute(GIVE_ONE_BACK, {"b_chat": who.chat_id})
+    (row,) = opening_rows(opening, seq, is_first=False)
+    history = _history(opening, question.parent_id, (question.seq, seq), history_bytes)
     try:
-        connection.execute(INSERT_MESSAGES, opening_rows(opening, chat.next_seq - 2, is_first=False))
+        page = _commit(connection, [(GIVE_ONE_BACK, {"b_chat": who.chat_id}), (INSERT_MESSAGES, row)], history)
     except IntegrityError:
         same = connection.execute(MESSAGE_HEAD, {"b_chat": who.chat_id, "b_message": who.message_id}).first()
         if same is not None and same.reply_to == who.user_message_id:
@@ -108,21 +113,24 @@ def _open_again(connection: Connection, opening: NewAnswer, chat: Loose, history
         if active is None:
             raise
         raise _InTheWay(active.identity.message_id, is_same_message=False) from None
-    seqs = (question.seq, chat.next_seq - 2)
-    history = _history(connection, opening, question.parent_id, seqs, history_bytes)
-    return Started(chat.system_prompt, history, False, question.content, who.model, chat.window_from)
+    return Started(chat.system_prompt, (), False, question.content, who.model, chat.window_from), history, page
 
 
-def _history(
-    connection: Connection, opening: NewAnswer, parent_id: str | None, seqs: tuple[int, int], history_bytes: int
-) -> list[QuestionAnswer]:
-    """Return the exchanges before a message, whose number and whose new answer's number are `seqs`."""
+def _commit(connection: Connection, changes: list[Statement], history: History | None) -> Sequence[Any]:
+    """Make the changes, commit them and return the history's first page, as `commit`."""
+    pages = [] if history is None else [history.first_page]
+    results = commit(connection, [*changes, *pages])
+    return results[-1].rows if pages else ()
+
+
+def _history(opening: NewAnswer, parent_id: str | None, seqs: tuple[int, int], history_bytes: int) -> History | None:
+    """Return what reads the exchanges before a message, whose number and whose new answer's number are `seqs`."""
     if parent_id == ROOT or seqs[0] <= FIRST_SEQ:
-        return []
-    return read_history(connection, opening.identity.chat_id, parent_id, seqs, history_bytes)
+        return None
+    return History(opening.identity.chat_id, parent_id, seqs, history_bytes)
 
 
-def _parent(connection: Connection, opening: NewAnswer, chat: Loose) -> str:
+def _parent(connection: Connection, opening: NewAnswer, chat: Any) -> str:
     """Return the answer that the message follows, ROOT for none.
 
     Raises:
@@ -142,12 +150,15 @@ def _parent(connection: Connection, opening: NewAnswer, chat: Loose) -> str:
     return opening.parent_id
 
 
-def _take(connection: Connection, opening: NewAnswer) -> Loose:
+def _take(connection: Connection, opening: NewAnswer) -> Any:
+    """Begin the transaction, take sequence numbers and read the chat: one round trip."""
     place = {"b_chat": opening.identity.chat_id, "b_user": opening.user_id}
     change = {"b_now": opening.now, "b_title": title_from(opening.content)}
-    if connection.execute(TAKE_SEQ, {**place, **change}).rowcount == 0:
+    chat = {"b_chat": opening.identity.chat_id}
+    taken, found = begin(connection, [(TAKE_SEQ, place | change), (TAKEN, chat)])
+    if taken.rowcount == 0:
         raise ChatNotFound
-    return connection.execute(TAKEN, place).one()
+    return found.rows[0]
 
 
 class _Sent(NamedTuple):
@@ -192,7 +203,7 @@ def came_before(connection: Connection, chat_id: str, user_message_id: str, cont
     return sent is not None
 
 
-def _must_be_free(standing: Loose) -> None:
+def _must_be_free(standing: Any) -> None:
     """Raise what is in the way: the message's newest answer, or the session's active one."""
     if standing.told_id is not None and not Status(standing.told_status).retryable:
         raise _InTheWay(standing.told_id, is_same_message=True)

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Engine, Select
 from sqlalchemy.exc import IntegrityError
 
 from chat.adapters.mysql import statements as sql
-from chat.adapters.mysql.database import Database, transaction
+from chat.adapters.mysql.batch import begin, commit
+from chat.adapters.mysql.database import Database, rolled_back_on_error
 from chat.adapters.mysql.opening import came_before, open_answer
 from chat.adapters.mysql.rows import chat_row, final_values, load_answer, source_rows
 from chat.adapters.mysql.titles import set_title
@@ -105,11 +106,10 @@ class SqlChatRepository:
         def work(connection: Connection) -> bool:
             if not sources:
                 return connection.execute(statement, values).rowcount > 0
-            with transaction(connection):
-                is_moved = connection.execute(statement, values).rowcount > 0
-                if is_moved:
-                    connection.execute(sql.INSERT_SOURCES, sources)
-                return is_moved
+            with rolled_back_on_error(connection):
+                (moved,) = begin(connection, [(statement, values)])
+                commit(connection, [(sql.INSERT_SOURCES, sources)] if moved.rowcount else [])
+                return moved.rowcount > 0
 
         return await self.database.run(work)
 
