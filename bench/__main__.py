@@ -1,6 +1,6 @@
 """`make bench`: everything side by side; see docs/performance.md. Linux only.
 
-python -m bench [--rounds N] [--peers NAME,NAME] [--skip first,cpu,many,cancel,cold,traffic] [--into FOLDER]
+python -m bench [--rounds N] [--peers NAME,NAME] [--skip first,far,cpu,many,cancel,cold,traffic] [--into FOLDER]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import defaultdict
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -22,9 +23,11 @@ from bench.figures import PEERS, Samples
 from bench.measures import AI, quantile
 from bench.peer import BUILD, ROOT, Code, Peer, Running, hello, naive, node, ours, passthrough, restored
 from bench.stores import Stores, open_stores
+from tests.kit.proxy import Proxy
 
 OURS = ("ours", "ours-servers")
-PARTS = ("first", "cpu", "many", "cancel", "cold", "traffic")
+PARTS = ("first", "far", "cpu", "many", "cancel", "cold", "traffic")
+FAR_MILLISECONDS, FAR_TIMES = (1, 3), 30
 FIRST_TIMES, PACED_TIMES, CANCEL_TIMES, SILENT_TIMES = 60, 3, 15, 6
 
 
@@ -63,6 +66,19 @@ async def round_of(peers: list[Peer], ai: AI, skip: set[str], samples: Samples) 
         for peer in peers:
             if peer.can_share:
                 _add(samples, peer.name, await measures.many(peer, ai))
+
+
+async def far(stores: Stores, ai: AI, samples: Samples) -> None:
+    """Measure the first delta where the stores are a network away, as they are where it is deployed."""
+    for milliseconds in FAR_MILLISECONDS:
+        async with AsyncExitStack() as stack:
+            redis, mysql = [await stack.enter_async_context(Proxy(url)) for url in (stores.redis_url, stores.mysql_url)]
+            redis.delay_seconds = mysql.delay_seconds = milliseconds / 1000
+            away = replace(stores, redis_url=redis.url, mysql_url=mysql.url)
+            starts = {"naive-servers": naive(away), "ours-servers": ours(away)}
+            running = {name: await start(stack, ai.address, 4, Code()) for name, start in starts.items()}
+            found = await measures.first_delta(running, FAR_TIMES)
+            _add_all(samples, f"far_{milliseconds}_p50", {name: quantile(each, 0.5) for name, each in found.items()})
 
 
 async def cpu(peers: list[Peer], running: dict[str, Running], samples: Samples) -> None:
@@ -131,6 +147,8 @@ async def measure(rounds: int, only: set[str], skip: set[str]) -> Samples:
         for number in range(rounds):
             began = time.monotonic()
             await round_of(peers, ai, skip, samples)
+            if given is not None and "far" not in skip:
+                await far(given, ai, samples)
             print(f"round {number + 1} of {rounds}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return samples
 

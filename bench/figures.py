@@ -11,6 +11,8 @@ Samples = dict[str, dict[str, list[float]]]
 FIGURES: dict[str, str] = {
     "first_p50": "added to the first delta, p50, ms",
     "first_p99": "added to the first delta, p99, ms",
+    "far_1_p50": "added to the first delta with the stores 1 ms away (each way), p50, ms",
+    "far_3_p50": "the same with the stores 3 ms away, p50, ms",
     "cpu_flat": "CPU per delta, flat out, µs",
     "cpu_paced": "CPU per delta at 200/s, µs",
     "many_p50": "200 streams × 30/s in one process: added p50, ms",
@@ -57,6 +59,8 @@ class Target:
 TARGETS = (
     Target("first_p50", 0.25, ("first_p50", "naive")),
     Target("first_p50", 1.25, ("first_p50", "httpx")),
+    Target("far_1_p50", 0.3, ("far_1_p50", "naive")),
+    Target("far_3_p50", 0.3, ("far_3_p50", "naive")),
     Target("cpu_flat", 0.35, ("cpu_flat", "httpx")),
     Target("cpu_paced", 0.75, ("cpu_paced", "httpx")),
     Target("many_p50", 2.0, ("many_p50", "raw")),
