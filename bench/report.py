@@ -60,6 +60,8 @@ def targets_table(samples: Samples) -> str:
             cells.append(
                 "" if found is None else f"{found.text()}{'' if found.median <= target.most else ' **missed**'}"
             )
+        if not any(cells):
+            continue  # it was not measured
         by = "" if target.beside is None else f" × {PEERS[target.beside[1]].removesuffix(', Valkey and SQLite')}"
         if target.beside is not None and target.beside[0] != target.figure:
             by += f" ({FIGURES[target.beside[0]].rpartition(', ')[2]})"
