@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-export PYTHONPATH := layers/common:packages/lambda-stream/src
+export PYTHONPATH := layers/common:packages/lambda-stream/src:clients/python/src
 # Tests are checked where they say types, and do not have to.
 LENIENT := --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-untyped-decorators \
   --allow-any-generics --no-warn-return-any --follow-imports=silent
@@ -23,13 +23,13 @@ test: $(VENV)/.dev  ## all tests; with REDIS_URL and MYSQL_URL set, on those ser
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 unit: $(VENV)/.dev  ## the tests that need no process of their own: half a minute
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q -m "not e2e and not slow" tests/unit packages/lambda-stream/tests $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q -m "not e2e and not slow" tests/unit packages/lambda-stream/tests clients/python/tests $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy strict, and which module may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/mypy layers/common packages/lambda-stream/src functions local migrations deploy openapi bench
+	$(BIN)/mypy layers/common packages/lambda-stream/src clients/python/src functions local migrations deploy openapi bench
 	$(BIN)/mypy $(LENIENT) packages/lambda-stream/tests $(TYPED_TESTS)
 
 openapi: $(VENV)/.dev  ## docs/openapi.json, from the code
@@ -67,7 +67,7 @@ TARGET ?= .build/artifacts
 
 .PHONY: build smoke lint-deploy emulator
 
-build: $(VENV)/.dev  ## layer and functions as zips, lambda_stream as wheel and sdist, byte for byte the same each time
+build: $(VENV)/.dev  ## layer and functions as zips, lambda_stream and the client as wheels and sdists, byte for byte the same each time
 	@$(BIN)/python -m deploy.build --all $(TARGET)
 
 build-%: $(VENV)/.dev  # what `sam build` calls for each artifact of template.yaml

@@ -2,7 +2,7 @@
 each time.
 
     python -m deploy.build CreateChatFunction FOLDER    one artifact, as `sam build` asks for it
-    python -m deploy.build --all FOLDER                 all of them, zipped, and the distributions of lambda_stream
+    python -m deploy.build --all FOLDER                 all of them, zipped, and the packages that are published
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from deploy.units import UNITS, Unit
 ROOT = Path(__file__).parents[1]
 STORE = ROOT / ".build" / "packages"
 LAMBDA_STREAM = Path("packages", "lambda-stream")
+CLIENT = Path("clients", "python")
 OLDEST = 315_619_200
 """2 January 1980: what a zip can hold in any time zone."""
 
@@ -130,13 +131,14 @@ def archive(folder: Path, target: Path) -> int:
 
 
 def build_all(folder: Path, target: Target, compiler: str | None) -> None:
-    """Build and zip the layer (the same for each function) and all functions, and lambda_stream's wheel and sdist."""
+    """Build and zip the layer (the same for each function) and all functions; wheels and sdists of our packages."""
     for logical_id in ["StreamChatLayer", *(f"{unit.prefix}Function" for unit in UNITS)]:
         build(logical_id, folder / logical_id, target, compiler)
         size = archive(folder / logical_id, folder / f"{logical_id}.zip")
         print(f"{logical_id + '.zip':<32}{size:>12,} bytes")
-    for path in distributions(ROOT / LAMBDA_STREAM, folder):
-        print(f"{path.name:<48}{path.stat().st_size:>12,} bytes")
+    for package in (LAMBDA_STREAM, CLIENT):
+        for path in distributions(ROOT / package, folder):
+            print(f"{path.name:<48}{path.stat().st_size:>12,} bytes")
 
 
 def main() -> None:

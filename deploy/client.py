@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from httpx_sse import EventSource
 
 Sign = Callable[[str, str, bytes, dict[str, str]], dict[str, str]]
 
@@ -75,15 +76,8 @@ class Caller:
             if response.is_error:
                 await response.aread()
                 response.raise_for_status()
-            name, data = "message", ""
-            async for line in response.aiter_lines():
-                if line.startswith("event:"):
-                    name = line[6:].strip()
-                elif line.startswith("data:"):
-                    data = line[5:].strip()
-                elif not line and data:
-                    yield Event(name, json.loads(data))
-                    name, data = "message", ""
+            async for event in EventSource(response).aiter_sse():
+                yield Event(event.event, json.loads(event.data))
         finally:
             await response.aclose()
 

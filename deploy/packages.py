@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -91,11 +92,12 @@ def _install(locked: str, target: Target, folder: Path) -> None:
 def distributions(source: Path, folder: Path, kinds: Iterable[str] = ("wheel", "sdist")) -> list[Path]:
     """Build a project of our own with hatchling into a folder, byte for byte the same each time; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
+    name = tomllib.loads((source / "pyproject.toml").read_text())["project"]["name"].replace("-", "_")
     command = [sys.executable, "-m", "hatchling", "build", "--directory", str(folder.resolve())]
     command += [part for kind in kinds for part in ("--target", kind)]
     environ = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
     subprocess.run(command, cwd=source, env=environ, check=True, capture_output=True)  # noqa: S603  # all of it is ours
-    return sorted(path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz")))
+    return sorted(path for path in folder.glob(f"{name}-*") if path.name.endswith((".whl", ".tar.gz")))
 
 
 def unpack(wheel: Path, folder: Path) -> None:

@@ -18,7 +18,8 @@ from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clients"), pytest.mark.asyncio(loop_scope="module")]
 
-PYTHON = "httpx_sse_client.py"
+PYTHON = ["httpx_sse_client.py", "chat_client.py"]
+CLIENT = ROOT / "clients" / "python" / "src"
 NODE = ["fetch-event-source.mjs", "eventsource.mjs"]
 AI_SDK = "ai-sdk/chat.jsx"
 OLD = "old-service.mjs"
@@ -70,7 +71,7 @@ class Example:
 
 
 def command(name):
-    if name == PYTHON:
+    if name in PYTHON:
         return [sys.executable, EXAMPLES / name]
     if name == "curl.sh":
         need("curl")
@@ -81,14 +82,14 @@ def command(name):
 async def start(name, url, *arguments):
     process = await asyncio.create_subprocess_exec(
         *map(str, [*command(name), *arguments]),
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "CHAT_URL": url, "PYTHONUTF8": "1"},
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "CHAT_URL": url, "PYTHONUTF8": "1", "PYTHONPATH": str(CLIENT)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     return Example(process)
 
 
-@pytest.mark.parametrize("name", [*NODE, PYTHON])
+@pytest.mark.parametrize("name", [*NODE, *PYTHON])
 async def test_an_example_prints_the_answer_of_the_real_service_as_it_comes(service, ai, name):
     gate = Gate()
     ai.script(say(*ANSWER, gate=gate))
@@ -100,7 +101,7 @@ async def test_an_example_prints_the_answer_of_the_real_service_as_it_comes(serv
     assert ai.calls[-1].json["messages"][-1] == {"role": "user", "content": "뭐 해?"}
 
 
-@pytest.mark.parametrize("name", [*NODE, PYTHON])
+@pytest.mark.parametrize("name", [*NODE, *PYTHON])
 async def test_ctrl_c_cancels_the_answer_on_the_real_service(service, ai, name):
     gate = Gate()
     ai.script(say("half ", "never", gate=gate))
@@ -114,7 +115,7 @@ async def test_ctrl_c_cancels_the_answer_on_the_real_service(service, ai, name):
 
 
 @pytest.mark.parametrize("bytes_of_next", [0, 5, 46])
-@pytest.mark.parametrize("name", [*NODE, PYTHON])
+@pytest.mark.parametrize("name", [*NODE, *PYTHON])
 async def test_an_example_goes_on_after_a_broken_connection(stub, name, bytes_of_next):
     stub.scripts.append(ANSWER)
     cuts = [Cut(2, bytes_of_next, when=asyncio.Event()), Cut(1, bytes_of_next, when=asyncio.Event())]
@@ -130,7 +131,7 @@ async def test_an_example_goes_on_after_a_broken_connection(stub, name, bytes_of
     assert len(stub.generations) == 1
 
 
-@pytest.mark.parametrize("name", [*NODE, PYTHON])
+@pytest.mark.parametrize("name", [*NODE, *PYTHON])
 async def test_an_example_that_is_cut_within_a_replay_asks_for_no_second_answer(stub, name):
     """Found by an adversarial reader: three of four asked anew, and a failed answer was tried again."""
     stub.scripts.append(["half", FailureCode.AI_INCOMPLETE])
@@ -149,7 +150,7 @@ async def test_an_example_that_is_cut_within_a_replay_asks_for_no_second_answer(
     assert len(stub.generations) == 1
 
 
-@pytest.mark.parametrize("name", [*NODE, PYTHON])
+@pytest.mark.parametrize("name", [*NODE, *PYTHON])
 async def test_an_example_says_why_an_answer_failed(stub, name):
     stub.scripts.append(["half", FailureCode.AI_INCOMPLETE])
     example = await start(name, stub.url)
@@ -229,6 +230,6 @@ def embedded(document):
 
 async def test_the_document_holds_every_example_literally():
     found = embedded((ROOT / "docs" / "clients.md").read_text())
-    assert set(found) == {f"examples/{name}" for name in ["curl.sh", "fetch.js", *NODE, PYTHON, AI_SDK, OLD]}
+    assert set(found) == {f"examples/{name}" for name in ["curl.sh", "fetch.js", *NODE, *PYTHON, AI_SDK, OLD]}
     for name, text in found.items():
         assert text == (ROOT / name).read_text(), f"{name} differs from docs/clients.md"

@@ -58,7 +58,7 @@ class Fake:
             return self.problem(404, "chat_not_found")
         if method == "GET" and "messageId" not in request.url.params:
             return httpx.Response(self.faults.get("nothing", 204))
-        return httpx.Response(200, stream=Stream(self.answer(method)))
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Stream(self.answer(method)))
 
     def health(self, method):
         if method != "GET":
