@@ -32,6 +32,10 @@ STACKS = {
 }
 OTHER = {
     "ChatModels": "one,two",
+    "BedrockModels": "both",
+    "ModelSecrets": "arn:aws:secretsmanager:eu-west-1:1:secret:another",
+    "AiBody": '{"temperature": 1}',
+    "AiHeaders": '{"x-title": "chat"}',
     "ChatTitles": "ai",
     "ChatTitleModel": "two",
     "OpenAiApiKey": "sk-2",

@@ -22,7 +22,7 @@ HOST = "k3c2vq7mjn5xw4hdz6tyr8ab1epfgu0s.lambda-url.eu-north-1.on.aws"
 
 @pytest.fixture(scope="module")
 def stack():
-    hosts = dict.fromkeys(("CreateChatHost", "StreamChatHost", "CancelStreamHost"), HOST)
+    hosts = dict.fromkeys(("CreateChatHost", "StreamChatHost", "CancelStreamHost", "ManageChatsHost"), HOST)
     certificate = "arn:aws:acm:us-east-1:111122223333:certificate/1"
     return Rendered(
         {"Rules": {}, "Conditions": {}, **FRONT}, Domain="chat.example.com", CertificateArn=certificate, **hosts
@@ -38,17 +38,25 @@ def behaviour(stack, path):
 
 def test_every_route_reaches_the_function_that_serves_it(stack):
     paths = json.loads((ROOT / "docs" / "openapi.json").read_text())["paths"]
-    expected = {"/api/chat/create": "create", "/api/chat/{chatId}/cancel": "cancel"}
+    of_others = {"/api/chat/create": "create", "/api/chat/{chatId}/cancel": "cancel"}
     for path in paths:
         if path.startswith("/api/"):
             real = path.replace("{chatId}", "01900000-0000-7000-8000-000000000001").replace("{id}", "x")
-            assert behaviour(stack, real)["TargetOriginId"] == expected.get(path, "stream"), path
-    for path in ("/", "/index.html", "/chat-view.js", "/health"):
+            assert behaviour(stack, real)["TargetOriginId"] == of_others.get(
+                path, "stream" if path.endswith("/stream") or "/ui/" in path else "manage"
+            ), path
+    for path in ("/", "/index.html", "/chat-view.js", "/health", "/c/01900000-0000-7000-8000-000000000001"):
         assert behaviour(stack, path)["TargetOriginId"] == "page"
 
 
+def test_the_address_of_a_chat_is_the_page(stack):
+    (association,) = behaviour(stack, "/c/01900000-0000-7000-8000-000000000001")["FunctionAssociations"]
+    assert association == {"EventType": "viewer-request", "FunctionARN": "<ChatAddress.FunctionARN>"}
+    assert "/index.html" in stack.of("ChatAddress")["FunctionCode"]
+
+
 def test_nothing_of_the_functions_is_cached_gathered_or_sent_in_the_clear(stack):
-    for path in ("/api/chat/create", "/api/chat/x/cancel", "/api/chat/x/stream"):
+    for path in ("/api/chat/create", "/api/chat/x/cancel", "/api/chat/x/stream", "/api/ui/chat", "/api/chats"):
         found = behaviour(stack, path)
         assert found["Compress"] is False, "a stream would be gathered into pieces"
         assert found["CachePolicyId"] == "4135ea2d-6df8-44a3-9df3-4b5a84be39ad", "Managed-CachingDisabled"
@@ -59,7 +67,7 @@ def test_nothing_of_the_functions_is_cached_gathered_or_sent_in_the_clear(stack)
 
 def test_cloudfront_signs_for_the_functions_and_waits_longer_than_a_heartbeat(stack):
     origins = {entry["Id"]: entry for entry in stack.of("Distribution")["DistributionConfig"]["Origins"]}
-    for name in ("create", "stream", "cancel"):
+    for name in ("create", "stream", "cancel", "manage"):
         assert origins[name]["OriginAccessControlId"] == "<FunctionAccess>"
         assert origins[name]["CustomOriginConfig"]["OriginProtocolPolicy"] == "https-only"
     assert origins["stream"]["CustomOriginConfig"]["OriginReadTimeout"] > 2 * 15

@@ -130,7 +130,7 @@ class TestFrontDoor:
     def test_that_distribution_and_no_other_may_ask_the_functions(self):
         rendered = Rendered(**KEY, **self.BEHIND)
         granted = [r["Properties"] for r in rendered.resources.values() if r["Type"] == "AWS::Lambda::Permission"]
-        assert len(granted) == 6
+        assert len(granted) == 8
         assert {(g["Principal"], g["SourceArn"]) for g in granted} == {("cloudfront.amazonaws.com", FRONT_DOOR)}
         assert not [r for r in Rendered(**KEY).resources.values() if r["Type"] == "AWS::Lambda::Permission"]
 
@@ -283,6 +283,29 @@ class TestBedrock:
                 "arn:aws:bedrock:eu-west-1:111122223333:inference-profile/*",
             ]
         }
+
+    @pytest.mark.parametrize(
+        ("models", "actions"),
+        [
+            ("bedrock", {"bedrock-mantle:CreateInference", "bedrock-mantle:CallWithBearerToken"}),
+            ("bedrock-runtime", {"bedrock:InvokeModelWithResponseStream"}),
+        ],
+    )
+    def test_for_models_beside_another_ai_it_may_ask_in_every_region(self, models, actions):
+        rights = self.rights(Rendered(**KEY, BedrockModels=models))
+        assert set(rights) == actions
+        assert all(":*:" in str(resource) or resource == "*" for resource in rights.values())
+        assert len(self.rights(Rendered(**KEY, BedrockModels="both"))) == 3
+
+    def test_what_models_refer_to_it_may_read_and_nobody_else_may(self):
+        secret = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:groq-AbCdEf"
+        rendered = Rendered(**KEY, ModelSecrets=secret, AiBody='{"temperature": 0}')
+        text = json.dumps({n: r for n, r in rendered.resources.items() if secret in json.dumps(r)})
+        assert {n for n in rendered.resources if secret in json.dumps(rendered.resources[n])} == {
+            "StreamChatRole",
+            "StreamChatSettings",
+        }, text
+        assert rendered.environment("StreamChatFunction")["CHAT_AI_BODY"] == '{"temperature": 0}'
 
     def test_with_another_ai_it_may_ask_bedrock_nothing(self):
         assert self.rights(Rendered(**KEY)) == {}
