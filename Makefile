@@ -67,8 +67,12 @@ TARGET ?= .build/artifacts
 
 .PHONY: build smoke lint-deploy emulator
 
-build: $(VENV)/.dev  ## layer and functions as zips, lambda_stream and the client as wheels and sdists, byte for byte the same each time
+build: $(VENV)/.dev  ## layer and functions as zips, lambda_stream and the clients as packages, byte for byte the same each time
 	@$(BIN)/python -m deploy.build --all $(TARGET)
+	@if command -v npm > /dev/null; then \
+	  cd clients/typescript && npm ci --no-audit --no-fund --ignore-scripts --silent && npm run --silent build && \
+	  npm pack --silent --pack-destination $(abspath $(TARGET)); \
+	else echo "no npm here: built without the TypeScript client"; fi
 
 build-%: $(VENV)/.dev  # what `sam build` calls for each artifact of template.yaml
 	@$(BIN)/python -m deploy.build $* "$(ARTIFACTS_DIR)"

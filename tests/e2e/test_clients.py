@@ -14,13 +14,15 @@ from tests.kit.browser import chromium, need, visiting
 from tests.kit.node import EXAMPLES, ROOT, put, workshop
 from tests.kit.service import running
 from tests.kit.stub_service import Cut, FailureCode, StubService
+from tests.kit.typescript_client import install
 from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clients"), pytest.mark.asyncio(loop_scope="module")]
 
 PYTHON = ["httpx_sse_client.py", "chat_client.py"]
 CLIENT = ROOT / "clients" / "python" / "src"
-NODE = ["fetch-event-source.mjs", "eventsource.mjs"]
+OWN = "chat-client.mjs"
+NODE = ["fetch-event-source.mjs", "eventsource.mjs", OWN]
 AI_SDK = "ai-sdk/chat.jsx"
 OLD = "old-service.mjs"
 ANSWER = ["안녕", "하세요 ", "👋🏽", "\n\u2028끝"]
@@ -76,6 +78,8 @@ def command(name):
     if name == "curl.sh":
         need("curl")
         return ["sh", EXAMPLES / name]
+    if name == OWN:
+        install(workshop())
     return ["node", put(workshop(), EXAMPLES / name)]
 
 
