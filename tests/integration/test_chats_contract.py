@@ -671,6 +671,17 @@ class TestBranches:
         assert sum(isinstance(one, AlreadyAnswered) for one in found) == 7
         assert {one.answer.identity.message_id for one in found if isinstance(one, AlreadyAnswered)} == {attempt}
 
+    @pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED])
+    async def test_an_attempt_that_has_ended_is_not_made_again(self, chats, status):
+        chat_id = await new_chat(chats)
+        first = await exchange(chats, chat_id, "q1", final("a1"))
+        attempt = new_id()
+        await chats.open_answer(tried := again(first, attempt=attempt), ENOUGH)
+        await finish(chats, tried, final("b1", status))
+        found = await chats.open_answer(again(first, "laptop", attempt), ENOUGH)
+        assert isinstance(found, AlreadyAnswered)
+        assert (found.answer.identity.message_id, found.answer.text) == (attempt, "b1")
+
     async def test_of_several_attempts_at_once_one_runs_and_the_others_hear_of_it(self, chats):
         chat_id = await new_chat(chats)
         first = await exchange(chats, chat_id, "q1", final("a1"))

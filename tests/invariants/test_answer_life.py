@@ -41,7 +41,16 @@ from chat.domain.errors import (
     StreamInProgress,
 )
 from chat.domain.events import Event
-from chat.domain.model import AnswerIds, NewAnswer, Started, Status, StoredAnswer, new_id
+from chat.domain.model import (
+    ROOT,
+    AnswerIds,
+    NewAnswer,
+    QuestionAnswer,
+    Started,
+    Status,
+    StoredAnswer,
+    new_id,
+)
 from chat.settings import Secret
 from tests.kit import counts
 from tests.kit.coordination import NoRateLimiter, RecordingTelemetry
@@ -55,6 +64,7 @@ from tests.kit.simulated_stores import (
     HereMemoryChats,
     HereSqlChats,
     Network,
+    TreeRow,
 )
 from tests.kit.virtual_time import PROCESS, Process, VirtualLoop
 
@@ -67,6 +77,8 @@ SLACK_SECONDS = 1.0
 """More than all that is slow by chance takes together."""
 DEATH_SECONDS = 31.0
 """Longer without a sign of life is death, whether Redis can be asked or not."""
+STORING_SECONDS = 10.0
+"""Longer than an end is tried on MySQL."""
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 whiches = st.integers(0, 30)
@@ -98,7 +110,6 @@ class Known:
     may_be_interrupted: bool = False
     redis_failed: bool = False
     mysql_failed: bool = False
-    was_frozen: bool = False
     due_at: float = inf
     """By then it must have ended, if its owner runs and nothing has failed."""
     delivered: list[tuple[float, str]] = field(default_factory=list)
@@ -198,7 +209,9 @@ class Watcher:
             told = (done["status"], self.text)
             self.life.expect(told == (stored.status, stored.text), f"`done` says {told}, MySQL {stored}")
         else:
-            is_excused = self.known.mysql_failed or self.known.was_frozen
+            # Or another has ended it before MySQL went, and its owner, which was frozen, cannot see that.
+            has_just_failed = self.life.now - self.life.mysql_failed_at < STORING_SECONDS
+            is_excused = self.known.mysql_failed or not self.life.mysql.is_well or has_just_failed
             self.life.expect(is_excused, "not saved, though MySQL was there")
             self.known.unsaved = (done["status"], self.text)
 
@@ -235,12 +248,15 @@ class Life(RuleBasedStateMachine):
         self.watchers: list[Watcher] = []
         self.messages: list[tuple[str, str, str]] = []
         """Chat, id and content of each message, sent or not."""
+        self.attempts: list[tuple[tuple[str, str], str]] = []
+        """Chat and message of each attempt at another answer, and its id."""
         self.intents: dict[tuple[str, str], tuple[float, bool]] = {}
         """When a cancel was left for a message to come, and whether it was acknowledged."""
         self.cancelling: list[tuple[str, str, CancelTarget]] = []
         """Cancels under way: chat, session and target."""
         self.dead: list[Service] = []
         self.faults: list[str] = []
+        self.mysql_failed_at = -inf
 
     @initialize(seed=st.integers(0, 2**32 - 1))
     def begin(self, seed: int) -> None:
@@ -269,6 +285,15 @@ class Life(RuleBasedStateMachine):
         found = self.here.peek(known.identity.chat_id, known.id)
         assert found is not None
         return found
+
+    @property
+    def is_well(self) -> bool:
+        return self.redis.is_well and self.mysql.is_well
+
+    def known_of(self, message: tuple[str, str, str]) -> Known | None:
+        """Return the newest answer to a message."""
+        there = [known for known in self.known.values() if known.identity.user_message_id == message[1]]
+        return there[-1] if there else None
 
     def running(self, which: int) -> Service | None:
         there = [service for service in self.services if service.stopped_at is None]
@@ -302,7 +327,11 @@ class Life(RuleBasedStateMachine):
             if other.identity.session_id == who.session_id:
                 self.expect(not stored.is_active, "two active answers in one session")
             if other.identity.user_message_id == who.user_message_id:
-                self.expect(stored.status.retryable, "two answers to one message")
+                self.expect(not stored.is_active, "two answers at once to one message")
+        newest = self.newest_to(who.chat_id, who.user_message_id, before=who.message_id)
+        is_asked_for = opening.is_regeneration or newest is None or Status(newest.status).retryable
+        self.expect(is_asked_for, "another answer that nobody asked for")
+        self.check_path(opening, opened)
         service = PROCESS.get()
         assert isinstance(service, Service)
         known = Known(who, service, (opening.deadline_at - BEGINNING).total_seconds())
@@ -311,6 +340,28 @@ class Life(RuleBasedStateMachine):
         known.is_due(known.deadline_at - MARGIN_SECONDS + SLACK_SECONDS)
         self.known[known.id] = known
         self.apply_cancels(known, opened)
+
+    def newest_to(self, chat_id: str, user_message_id: str, before: str) -> TreeRow | None:
+        rows = [row for row in self.here.tree(chat_id) if row.reply_to == user_message_id and row.id != before]
+        return rows[-1] if rows else None
+
+    def check_path(self, opening: NewAnswer, opened: Started) -> None:
+        """The AI gets what lies between the message and the beginning of its chat, and nothing of another branch."""
+        rows = self.here.tree(opening.identity.chat_id)
+        by_id = {row.id: row for row in rows}
+        path, parent = [], by_id[opening.identity.user_message_id].parent_id
+        while parent:
+            answer = by_id[parent]
+            question = by_id[answer.reply_to]
+            asides = [row for row in rows if row.is_aside and row.reply_to == question.id and row.id != answer.id]
+            told = [row.content for row in asides if row.content and row.status != Status.STREAMING]
+            said = told[-1] if told else answer.content
+            if answer.status != Status.STREAMING and (said or answer.error_code != FailureCode.AI_REJECTED):
+                path.insert(0, QuestionAnswer(question.content, said))
+            parent = question.parent_id
+        got = list(opened.history)
+        is_enough = sum(len((one.question + one.answer).encode()) for one in got) >= 3000
+        self.expect(path[len(path) - len(got) :] == got and (is_enough or len(got) == len(path)), "another path")
 
     def apply_cancels(self, known: Known, opened: Started) -> None:
         """Those that came before the message, and those that come at the same time."""
@@ -347,10 +398,11 @@ class Life(RuleBasedStateMachine):
     async def new_chat(self, service: Service) -> str:
         return (await service.create(USER, None, None, None)).id
 
-    def sending(self, chat_id: str, session: str, message_id: str, content: str, seconds: float):
+    def sending(self, chat_id: str, session: str, message_id: str, content: str | None, seconds: float = 900.0, **more):
         async def send(service: Service):
+            message = SendMessage(chat_id, USER, session, content, message_id, seconds, **more)
             try:
-                found = await service.start_answer(SendMessage(chat_id, USER, session, content, message_id, seconds))
+                found = await service.start_answer(message)
             except (StreamInProgress, IdempotencyConflict, StorageUnavailable) as refusal:
                 return type(refusal)
             is_ours = isinstance(found, AnswerRun)
@@ -389,6 +441,65 @@ class Life(RuleBasedStateMachine):
     def send(self, which: int, chat: int, session: str, seconds: float) -> None:
         self.messages.append((self.chat_ids[chat], new_id(), f"question {len(self.messages)}"))
         self.send_message(which, session, self.messages[-1], seconds)
+
+    @precondition(lambda self: self.known)
+    @rule(which=whiches, answer=whiches, session=sessions, is_first=st.booleans(), times=st.sampled_from([1, 1, 20]))
+    def edit(self, which: int, answer: int, session: str, is_first: bool, times: int) -> None:
+        """A message follows an answer that may be anywhere in the chat: an old tab does not know what came since."""
+        parent = latest(list(self.known.values()), answer)
+        chat_id, parent_id = parent.identity.chat_id, ROOT if is_first else parent.id
+        self.messages.append((chat_id, new_id(), f"question {len(self.messages)}"))
+        service = self.running(which)
+        if service is None:
+            return
+        is_busy = bool(self.named_by(chat_id, session, CancelTarget()))
+        is_followable = is_first or not self.peek(parent).is_active
+        sending = self.sending(chat_id, session, *self.messages[-1][1:], parent_id=parent_id)
+        outcomes = self.ask(service, *[sending] * times)
+        assert outcomes.count("started") <= 1, "one message, two generations"
+        assert is_busy or not is_followable or StreamInProgress not in outcomes, "refused though the session was free"
+        row = {row.id: row for row in self.here.tree(chat_id)}.get(self.messages[-1][1])
+        assert row is None or row.parent_id == parent_id
+
+    @precondition(lambda self: self.known)
+    @rule(which=whiches, answer=whiches, session=sessions, attempt=whiches, times=st.sampled_from([1, 1, 20]))
+    def regenerate(self, which: int, answer: int, session: str, attempt: int, times: int) -> None:
+        who = latest(list(self.known.values()), answer).identity
+        service = self.running(which)
+        if service is None:
+            return
+        if attempt % 3 or not self.attempts:
+            self.attempts.append(((who.chat_id, who.user_message_id), new_id()))
+        (chat_id, message_id), attempt_id = latest(self.attempts, attempt)
+        there = [known for known in self.known.values() if known.identity.user_message_id == message_id]
+        is_busy = bool(self.named_by(chat_id, session, CancelTarget()))
+        is_busy |= any(self.peek(known).is_active for known in there)
+        count = len(there)
+        sending = self.sending(chat_id, session, message_id, None, attempt_id=attempt_id)
+        outcomes = self.ask(service, *[sending] * times)
+        assert outcomes.count("started") <= 1, "one attempt, two generations"
+        assert is_busy or StreamInProgress not in outcomes, "refused though the session was free"
+        assert sum(known.identity.user_message_id == message_id for known in self.known.values()) <= count + 1
+
+    @rule(which=whiches, chat=chats, session=sessions, times=st.sampled_from([1, 2, 5]))
+    def send_over_what_is_busy(self, which: int, chat: int, session: str, times: int) -> None:
+        """The session's running answer is cancelled; of several at once one is left, or the one that was there."""
+        chat_id = self.chat_ids[chat]
+        new = [(chat_id, new_id(), f"question {len(self.messages) + number}") for number in range(times)]
+        self.messages += new
+        service = self.running(which)
+        if service is None:
+            return
+        for known in self.named_by(chat_id, session, CancelTarget()):
+            known.is_named = True
+        self.cancelling.append((chat_id, session, CancelTarget()))
+        outcomes = self.ask(service, *[self.sending(*one[:1], session, *one[1:], cancels_busy=True) for one in new])
+        self.cancelling.pop()
+        active = self.named_by(chat_id, session, CancelTarget())
+        assert len(active) <= 1
+        if "started" in outcomes and StorageUnavailable not in outcomes and self.is_well:
+            begun = [self.known_of(one) for one in new]
+            assert active or all(known is None or known.is_over or known.has_failed for known in begun), "none is left"
 
     @precondition(lambda self: self.messages)
     @rule(which=whiches, message=whiches, session=sessions, times=st.sampled_from([1, 1, 20]))
@@ -635,6 +746,7 @@ class Life(RuleBasedStateMachine):
     def mysql_fails(self, what: str) -> None:
         """When a reply is lost, the next statement is done, and its caller does not hear of it."""
         self.network_fails(self.mysql, what)
+        self.mysql_failed_at = self.now
         for known in self.known.values():
             known.mysql_failed |= known.final is None
 
@@ -685,6 +797,23 @@ class Life(RuleBasedStateMachine):
             assert known.unsaved == (stored.status, stored.text), "another end than the one that was told"
 
     @invariant()
+    def messages_are_a_tree(self) -> None:
+        """Every message follows an answer that was stored before it, and an answer stands aside only for others."""
+        for chat_id in getattr(self, "chat_ids", []):
+            rows = self.here.tree(chat_id)
+            assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+            answers: dict[str, TreeRow] = {}
+            questions: dict[str, TreeRow] = {}
+            for row in rows:
+                if row.reply_to is None:
+                    assert row.parent_id == ROOT or row.parent_id in answers, "it follows nothing that is there"
+                    questions[row.id] = row
+                else:
+                    assert row.reply_to in questions, "it answers nothing that is there"
+                    answers[row.id] = row
+            assert any(not row.is_aside for row in answers.values()) or not answers, "no branch is the active one"
+
+    @invariant()
     def the_ai_is_asked_once_for_each_answer(self) -> None:
         for service in getattr(self, "services", []):
             for message_id, count in service.ai.counts.items():
@@ -701,6 +830,7 @@ class Life(RuleBasedStateMachine):
 
     def come_to_rest(self) -> None:
         """Everything is back; whoever waits gets an end, and whoever looks finds one."""
+        self.mysql_failed_at = self.now
         self.mysql.is_away = self.redis.is_away = self.mysql.loses_reply = self.redis.loses_reply = False
         for service in self.services:
             if service.is_frozen:

@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import Context, ContextVar, copy_context
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
 
 from chat.adapters.mysql import statements as sql
 from chat.adapters.mysql.database import Database
 from chat.adapters.mysql.repository import SqlChatRepository
 from chat.adapters.mysql.rows import load_answer
+from chat.adapters.mysql.tables import messages
 from chat.application.ports import Chats, LogPage, OwnerStatus, TextDelta
 from chat.domain.answer import Answer
 from chat.domain.errors import StorageUnavailable
 from chat.domain.events import Event
-from chat.domain.model import FinalAnswer, NewAnswer, Started, StoredAnswer
+from chat.domain.model import FinalAnswer, NewAnswer, Started, Status, StoredAnswer
 from tests.kit.chats import MemoryChats
 from tests.kit.virtual_time import PROCESS
 
@@ -68,6 +71,19 @@ class _HereDatabase(Database):
         return self._attempt(work)
 
 
+class TreeRow(NamedTuple):
+    """A stored message, as branches see it."""
+
+    seq: int
+    id: str
+    reply_to: str | None
+    parent_id: str | None
+    is_aside: bool
+    content: str
+    status: str
+    error_code: str | None
+
+
 class HereSqlChats(SqlChatRepository):
     """`SqlChatRepository` for a loop in virtual time."""
 
@@ -79,12 +95,34 @@ class HereSqlChats(SqlChatRepository):
         values = {"b_chat": chat_id, "b_message": message_id}
         return self.database._attempt(lambda connection: load_answer(connection, sql.ANSWER, values))
 
+    def tree(self, chat_id: str) -> list[TreeRow]:
+        """Return all messages of a chat, in order."""
+        columns = [messages.c[name] for name in TreeRow._fields]
+        statement = select(*columns).where(messages.c.chat_id == chat_id).order_by(messages.c.seq)
+        rows = self.database._attempt(lambda connection: connection.execute(statement).all())
+        return [TreeRow(*row)._replace(is_aside=bool(row.is_aside)) for row in rows]
+
 
 class HereMemoryChats(MemoryChats):
     """`MemoryChats` with the same window."""
 
     def peek(self, chat_id: str, message_id: str) -> StoredAnswer | None:
         return self.rows[chat_id].answers.get(message_id, (0, None))[1]
+
+    def tree(self, chat_id: str) -> list[TreeRow]:
+        row = self.rows[chat_id]
+        asked = [
+            TreeRow(seq, name, None, row.parents[name], False, content, Status.COMPLETED, None)
+            for name, (seq, content) in row.questions.items()
+        ]
+        said = [
+            TreeRow(
+                *(seq, name, stored.identity.user_message_id, None, name in row.asides),
+                *(stored.text, stored.status, stored.error_code),
+            )
+            for name, (seq, stored) in row.answers.items()
+        ]
+        return sorted([*asked, *said])
 
 
 class DistantChats:
