@@ -90,9 +90,9 @@ async def finish(chats: Chats, opened: NewAnswer, record: FinalAnswer | None = N
 
 
 async def exchange(
-    chats: Chats, chat_id: str, question: str, record: FinalAnswer, message: str | None = None
+    chats: Chats, chat_id: str, question: str, record: FinalAnswer, message: str | None = None, user: str = "user"
 ) -> NewAnswer:
-    sent = opening(chat_id, question, message)
+    sent = replace(opening(chat_id, question, message), user_id=user)
     assert isinstance(await chats.open_answer(sent, ENOUGH), Started)
     assert await finish(chats, sent, record)
     return sent

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from chat.adapters.mysql.tables import chats as chats_table
 from chat.adapters.mysql.tables import messages
 from chat.application.ports import MessageView
 from chat.domain.errors import StorageRefused, StorageUnavailable
+from chat.domain.listing import Place
 from chat.domain.model import (
     AlreadyAnswered,
     Chat,
@@ -608,3 +610,96 @@ class TestFarBranches:
             told[:0] = [message.content for message in page]
             assert len(chats.told()) <= 6
         assert told == ["q1", "", "q2", "a2", "q3, edited", "b3"]
+
+
+class TestReading:
+    """Each read of a chat or of many is by an index: what the server touches does not grow with what is there."""
+
+    @pytest.fixture
+    async def full(self, opened, mysql_url) -> tuple[Watched, str]:
+        chats = opened(mysql_url, 1)
+        rows = [
+            {
+                "id": new_id(),
+                "user_id": "reader",
+                "title": f"chat {n}",
+                "next_seq": 1,
+                "created_at": at,
+                "updated_at": at,
+            }
+            for n in range(2000)
+            for at in [NOW + timedelta(seconds=n)]
+        ]
+        with chats.engine.begin() as connection:
+            connection.execute(insert(chats_table), rows)
+        first = await exchange(chats, rows[-1]["id"], "q", final("a"), user="reader")
+        lengthen(chats, first, 500)
+        with chats.engine.connect() as connection:
+            connection.exec_driver_sql("ANALYZE TABLE chats, messages, search_texts, message_feedback").all()
+        return chats, rows[-1]["id"]
+
+    @pytest.mark.parametrize(
+        "name", ["list", "list on", "search", "read", "active branch", "whole tree", "branch", "running", "deleting"]
+    )
+    async def test_it_is_by_an_index(self, full, name):
+        chats, chat_id = full
+        library = SqlChatLibrary(chats.database)
+        place = Place(NOW + timedelta(seconds=1000), new_id())
+        leaf = (await library.list_messages(chat_id, MessageView(), None, 1, 10**6))[0][0].id
+        reads = {
+            "list": lambda: library.list_chats("reader", None, 30),
+            "list on": lambda: library.list_chats("reader", place, 30),
+            "search": lambda: library.list_chats("reader", None, 30, ["more"]),
+            "read": lambda: library.read_chat(chat_id, "reader"),
+            "active branch": lambda: library.list_messages(chat_id, MessageView(), None, 30, 10**6),
+            "whole tree": lambda: library.list_messages(chat_id, MessageView(is_whole_tree=True), None, 30, 10**6),
+            "branch": lambda: library.list_messages(chat_id, MessageView(leaf_id=leaf), None, 30, 10**6),
+            "running": lambda: library.running_answers(chat_id),
+            "deleting": lambda: library.next_part(chat_id),
+        }
+        asked: list[tuple[str, object]] = []
+
+        def note(_connection, _cursor, words: str, values: object, *_: object) -> None:
+            asked.append((words, values))
+
+        event.listen(chats.engine, "before_cursor_execute", note)
+        await reads[name]()
+        event.remove(chats.engine, "before_cursor_execute", note)
+        plans = []
+        with chats.engine.connect() as connection:
+            for words, values in asked:
+                plans += connection.exec_driver_sql(f"EXPLAIN FORMAT=TRADITIONAL {words}", values).mappings().all()
+        assert plans
+        for plan in plans:
+            if plan["table"] and not plan["table"].startswith("<"):
+                assert plan["type"] != "ALL" and plan["key"], f"a scan: {dict(plan)}"
+        listing = [plan for plan in plans if plan["table"] == "chats" and plan["select_type"] == "PRIMARY"]
+        if name.startswith("list"):
+            assert not [plan for plan in listing if "filesort" in (plan["Extra"] or "")], "sorted, not read in order"
+
+    async def test_pages_of_a_long_list_and_of_a_long_chat_touch_as_much_as_those_of_a_short_one(self, full):
+        chats, chat_id = full
+        library = SqlChatLibrary(chats.database)
+        short = await new_chat(chats, "somebody")
+        await exchange(chats, short, "q", final("a"), user="somebody")
+
+        async def touched(read) -> int:
+            await read()
+            before = self.handlers(chats)
+            await read()
+            return self.handlers(chats) - before
+
+        few = await touched(lambda: library.list_chats("reader", None, 10))
+        deep = await touched(lambda: library.list_chats("reader", Place(NOW + timedelta(seconds=300), new_id()), 10))
+        assert deep <= 1.5 * few
+        page = await touched(lambda: library.list_messages(chat_id, MessageView(), None, 10, 10**6))
+        back = await touched(
+            lambda: library.list_messages(chat_id, MessageView(is_whole_tree=True), (200, "any"), 10, 10**6)
+        )
+        assert back <= 1.5 * page
+
+    @staticmethod
+    def handlers(chats: Watched) -> int:
+        with chats.engine.connect() as connection:
+            rows = connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Handler_read%%'").all()
+            return sum(int(count) for _, count in rows)

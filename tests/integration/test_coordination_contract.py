@@ -268,7 +268,7 @@ class TestRealServer:
             client = Redis.from_url(redis_url)
             names = [key async for key in client.scan_iter(f"chat:{{{owner.who.chat_id}}}:*", count=1000)]
             kinds = {name.decode().split(":")[2] for name in names}
-            assert kinds == {"session", "lease", "cancel", "intent", "final", "events"}
+            assert kinds == {"session", "lease", "cancel", "intent", "intents", "final", "events"}
             lives = [await client.ttl(name) for name in names]
             assert all(0 < life <= 7200 for life in lives)
             await owner.end()

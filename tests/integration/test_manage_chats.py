@@ -5,10 +5,16 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from redis import Redis
+from sqlalchemy import select
 
+from chat.adapters.mysql.engine import open_engine
+from chat.adapters.mysql.tables import metadata
 from chat.domain.model import new_id
+from chat.settings import Secret
 from tests.integration.test_contract import ID, Functions, events, problem
 from tests.kit.ai_server import DONE, AIServer, Call, Gate, chunk, event, finish, say, status, text
+from tests.kit.waiting import until
 
 OTHER = {"X-User-Id": "somebody-else"}
 
@@ -132,7 +138,8 @@ class TestList:
         for _ in range(3):
             await library.chat()
         cursor = (await library.get("/api/chats", limit=1)).json()["nextCursor"]
-        for bad in (cursor[:-1], cursor + "A", "A" + cursor[1:], "x", "=", cursor.swapcase()):
+        another = ("B" if cursor[0] == "A" else "A") + cursor[1:]
+        for bad in (cursor[:-1], cursor + "A", another, "x", "=", cursor.swapcase()):
             problem(await library.get("/api/chats", cursor=bad), 400, "invalid_request")
         problem(await library.get("/api/chats", headers=OTHER, cursor=cursor), 400, "invalid_request")
         problem(await library.get("/api/chats", cursor=cursor, q="words"), 400, "invalid_request")
@@ -498,3 +505,74 @@ async def test_a_path_with_something_behind_it_is_no_route(library):
         response = await library.ask("manage", "GET", path, headers=library.user)
         assert response.status_code in (400, 404), path
     problem(await library.ask("manage", "POST", "/api/chats", headers=library.user), 405, "method_not_allowed")
+
+
+async def test_of_an_erased_user_nothing_is_left_in_any_store_or_log(ai, embedded_redis, database_url, caplog, capfd):
+    """Said, thought, cited, named, judged, cancelled, failed and still running: a search of everything finds none."""
+    secret, user, phone = "쿠키몬스터", f"user-{new_id()}", f"phone-{new_id()}"
+    environ = {"REDIS_URL": embedded_redis, "MYSQL_URL": database_url, "OPENAI_BASE_URL": ai.url, "CHAT_TITLES": "ai"}
+    caplog.set_level("DEBUG")
+    async with Library(environ, ai) as library:
+        library.user = {"X-User-Id": user}
+        library.device = {**library.user, "X-Session-Id": phone}
+        ai.default = say(f"the answer about {secret}")
+        chat_id = (await library.create(library.user, json={"systemPrompt": secret})).json()["chatId"]
+        told = await library.say(chat_id, f"a question about {secret}")
+        path = f"/api/chat/{chat_id}/messages/{told['messageId']}/feedback"
+        await library.ask("manage", "PUT", path, headers=library.user, json={"rating": "up", "comment": secret})
+        await library.change(chat_id, title=f"a title about {secret}")
+        ai.script(status(500))
+        await library.stream(chat_id, {"content": secret}, library.device)
+        await library.cancel(chat_id, library.device, json={"userMessageId": new_id()})
+        ai.script(say(secret, secret, gate=(gate := Gate())))
+        running = asyncio.create_task(library.stream(chat_id, {"content": secret}, library.device))
+        await gate.release()
+        await until(lambda: is_running(library, chat_id))
+        assert secret in everything(database_url, embedded_redis), "it can be found before"
+        while (await library.delete("/api/chats")).json()["remaining"]:
+            pass
+        assert events(await running)[-1][2]["status"] == "cancelled"
+        left = everything(database_url, embedded_redis)
+        logs = caplog.text + "".join(capfd.readouterr())
+        for trace in (secret, user, phone, chat_id):
+            assert trace not in left
+        for trace in (secret, user, phone):
+            assert trace not in logs
+
+
+async def is_running(library, chat_id: str) -> bool:
+    return bool((await library.get(f"/api/chat/{chat_id}")).json()["activeMessageIds"])
+
+
+def everything(database_url: str, redis_url: str) -> str:
+    """Return all rows of all tables, and all keys and values of Redis, as text."""
+    engine = open_engine(Secret(database_url))
+    with engine.connect() as connection:
+        rows = [str(row) for table in metadata.sorted_tables for row in connection.execute(select(table))]
+    engine.dispose()
+    with Redis.from_url(redis_url) as redis:
+        keys = list(redis.scan_iter())
+        values = [read(redis, key) for key in keys]
+    return "\n".join([*rows, *(key.decode() for key in keys), *values])
+
+
+def read(redis: Redis, key: bytes) -> str:
+    """Return a key's value, whatever its type."""
+    commands = {
+        b"string": ("GET", key),
+        b"hash": ("HGETALL", key),
+        b"zset": ("ZRANGE", key, 0, -1),
+        b"set": ("SMEMBERS", key),
+        b"list": ("LRANGE", key, 0, -1),
+        b"stream": ("XRANGE", key, "-", "+"),
+    }
+    kind = redis.type(key)
+    return "" if kind == b"none" else text_of(redis.execute_command(*commands[kind]))
+
+
+def text_of(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    return " ".join(map(text_of, value)) if isinstance(value, list | tuple | set) else str(value)

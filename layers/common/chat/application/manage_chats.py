@@ -129,6 +129,7 @@ class ManageChats:
         while (part := await self.library.next_part(chat_id)).message_ids:
             await self.traces.forget_messages(chat_id, part)  # first: afterwards nobody knows their names
             await self.library.delete_part(chat_id, part)
+        await self.traces.forget_chat(chat_id)
         await self.library.delete_rest(chat_id)
 
     async def _stop(self, answer: StoredAnswer) -> None:

@@ -515,6 +515,10 @@ class ChatTraces(Protocol):
         """Delete every key of these messages and sessions. Raises StorageUnavailable."""
         ...
 
+    async def forget_chat(self, chat_id: str) -> None:
+        """Delete what waits in the chat for messages that have not come. Raises StorageUnavailable."""
+        ...
+
     async def forget_user(self, user_id: str) -> None:
         """Delete the user's limits. Raises StorageUnavailable."""
         ...

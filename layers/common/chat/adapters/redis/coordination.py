@@ -77,10 +77,15 @@ class RedisCoordination:
             _must_be_kept(kept)
 
     async def put_pending_cancel(self, chat_id: str, user_message_id: str, by_session: str) -> None:
-        key = keys.intent(chat_id, user_message_id)
+        key, known = keys.intent(chat_id, user_message_id), keys.intents(chat_id)
         with _needed():
-            (kept,) = await self.client.run(("SET", key, _note(by_session), "EX", INTENT_SECONDS))
-            _must_be_kept(kept)
+            replies = await self.client.run(
+                ("SADD", known, user_message_id),
+                ("EXPIRE", known, INTENT_SECONDS),
+                ("SET", key, _note(by_session), "EX", INTENT_SECONDS),
+            )
+            for reply in replies:
+                _must_be_kept(reply)
 
     async def delete_pending_cancel(self, chat_id: str, user_message_id: str) -> None:
         await self._forget(keys.intent(chat_id, user_message_id))
@@ -127,6 +132,15 @@ class RedisCoordination:
             if part.message_ids:
                 (reply,) = await self.client.run(("ZREM", keys.ACTIVE, *part.message_ids))
                 _must_be_kept(reply)
+
+    async def forget_chat(self, chat_id: str) -> None:
+        known = keys.intents(chat_id)
+        with _needed():
+            (waiting,) = await self.client.run(("SMEMBERS", known))
+            _must_be_kept(waiting)
+            names = [keys.intent(chat_id, each.decode()) for each in waiting]
+            (reply,) = await self.client.run(("UNLINK", known, *names))
+            _must_be_kept(reply)
 
     async def forget_user(self, user_id: str) -> None:
         with _needed():

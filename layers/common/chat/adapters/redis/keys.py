@@ -31,6 +31,11 @@ def intent(chat_id: str, user_message_id: str) -> str:
     return f"chat:{{{chat_id}}}:intent:{user_message_id}"
 
 
+def intents(chat_id: str) -> str:
+    """Set: the messages that someone waits for with an intent; without it a chat's deletion would not find those."""
+    return f"chat:{{{chat_id}}}:intents"
+
+
 def final(chat_id: str, message_id: str) -> str:
     """String: the final record that MySQL could not take."""
     return f"chat:{{{chat_id}}}:final:{message_id}"
