@@ -32,6 +32,10 @@ STACKS = {
 }
 OTHER = {
     "ChatModels": "one,two",
+    "Tracing": "otlp",
+    "TracingLayerArn": "arn:aws:lambda:eu-west-1:111122223333:layer:another:1",
+    "OtlpEndpoint": "https://traces.example",
+    "OtlpHeaders": "key=another",
     "BedrockModels": "both",
     "ModelSecrets": "arn:aws:secretsmanager:eu-west-1:1:secret:another",
     "AiBody": '{"temperature": 1}',
@@ -60,12 +64,16 @@ OTHER = {
     "VpcCidr": "10.30.0.0/16",
     "AlarmTopicArn": "arn:aws:sns:eu-west-1:1:t",
 }
-TOGETHER = {"ChatAuth": {"tokens": {"UrlAuth": "AWS_IAM"}}}
+TOGETHER = {
+    "ChatAuth": {"tokens": {"UrlAuth": "AWS_IAM"}},
+    "Tracing": {title: {"TracingLayerArn": "arn:aws:lambda:eu-west-1:111122223333:layer:otel:1"} for title in STACKS},
+}
 """What has to be changed with a parameter for the stack to be allowed."""
 NOT_READ = {
     "FrontDoorArn": "a right to ask the URL",
     "UrlAuth": "a property of the URL, which asks the alias's callers before they reach a version",
     "AllowedOrigins": "a property of the URL",
+    **dict.fromkeys(("BedrockModels", "ModelSecrets"), "rights of the role"),
     "TrafficShift": "how an alias moves",
     **dict.fromkeys(("StreamConcurrency", "CreateConcurrency", "CancelConcurrency"), "the function's, in all versions"),
     "StreamProvisionedConcurrency": "a property of the alias",

@@ -297,14 +297,20 @@ class TestBedrock:
         assert all(":*:" in str(resource) or resource == "*" for resource in rights.values())
         assert len(self.rights(Rendered(**KEY, BedrockModels="both"))) == 3
 
+    def test_traces_need_a_layer_and_go_where_they_are_told(self):
+        (complaint,) = Rendered(**KEY, Tracing="otlp").broken_rules
+        assert "TracingLayerArn" in complaint
+        layer = "arn:aws:lambda:eu-west-1:111122223333:layer:otel:1"
+        rendered = Rendered(**KEY, Tracing="otlp", TracingLayerArn=layer, OtlpEndpoint="https://traces.example")
+        assert rendered.of("StreamChatFunction")["Layers"] == ["<StreamChatLayer>", layer]
+        assert rendered.environment("StreamChatFunction")["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://traces.example"
+        assert Rendered(**KEY).environment("StreamChatFunction")["CHAT_TRACING"] == "off"
+
     def test_what_models_refer_to_it_may_read_and_nobody_else_may(self):
         secret = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:groq-AbCdEf"
         rendered = Rendered(**KEY, ModelSecrets=secret, AiBody='{"temperature": 0}')
-        text = json.dumps({n: r for n, r in rendered.resources.items() if secret in json.dumps(r)})
-        assert {n for n in rendered.resources if secret in json.dumps(rendered.resources[n])} == {
-            "StreamChatRole",
-            "StreamChatSettings",
-        }, text
+        told = [name for name, resource in rendered.resources.items() if secret in json.dumps(resource)]
+        assert told == ["StreamChatRole"]
         assert rendered.environment("StreamChatFunction")["CHAT_AI_BODY"] == '{"temperature": 0}'
 
     def test_with_another_ai_it_may_ask_bedrock_nothing(self):

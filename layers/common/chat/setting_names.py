@@ -16,7 +16,7 @@ SETTINGS = frozenset(
         *("JWT_JWKS_URL", "JWT_SECRET", "JWT_USER_CLAIM", "LOCAL_HOSTS", "MAX_ACTIVE_ANSWERS_PER_USER"),
         *("MAX_BODY_BYTES", "MAX_CONTENT_CHARS", "MAX_OUTPUT_TOKENS", "MAX_STREAMS_PER_USER", "MESSAGES_PER_MINUTE"),
         *("MODELS", "RETENTION_DAYS", "SESSION_TTL_SECONDS", "SETTINGS_DIGEST", "TITLES", "TITLE_MODEL"),
-        *("TOKENS_PER_DAY", "USER_HASH_KEY"),
+        *("TOKENS_PER_DAY", "TRACING", "USER_HASH_KEY"),
     )
 )
 """Those that one function or another reads, with `make run`'s and the template's own."""

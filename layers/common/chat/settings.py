@@ -69,6 +69,8 @@ class TelemetrySettings:
     """A level of Python's logging."""
     user_key: Secret | None = None
     """With it users appear under the same pseudonym in all processes, without it in one process only."""
+    is_traced: bool = False
+    """Spans are sent by OTLP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,15 @@ def _read_telemetry(env: Environment) -> TelemetrySettings:
         namespace=env.text("POWERTOOLS_METRICS_NAMESPACE") or "aiva",
         level=level,
         user_key=_read_user_key(env),
+        is_traced=_read_tracing(env),
     )
+
+
+def _read_tracing(env: Environment) -> bool:
+    tracing = env.text("CHAT_TRACING") or "off"
+    if tracing not in ("off", "otlp"):
+        raise SettingsError("CHAT_TRACING must be off or otlp")
+    return tracing == "otlp"
 
 
 def _read_user_key(env: Environment) -> Secret | None:

@@ -26,7 +26,7 @@ from chat.application.create_chat import CreateChat
 from chat.application.deps import AnswerDeps, Budget
 from chat.application.follow_answer import FollowAnswer
 from chat.application.named_chats import NamedChats
-from chat.application.ports import AnswerTelemetry
+from chat.application.ports import AI, AnswerTelemetry, RateLimiter
 from chat.application.recover_orphans import OrphanRecovery
 from chat.application.start_answer import StartAnswer
 from chat.application.telemetry_events import ActiveAnswersCounted, FallbackTaken
@@ -42,6 +42,7 @@ from chat.settings import Secret, Settings, SettingsError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from chat.adapters.telemetry.tracing import Tracing
     from chat.application.manage_chats import ManageChats
 
 EXPIRED_AT_ONCE = 50
@@ -226,16 +227,21 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
         return Secret(key) if key else None
 
     models = OpenAI(ai, renew_key)
+    tracing = open_tracing(settings)
+    asked: AI = tracing.ai(models) if tracing else models
+    rate_limiter: RateLimiter = resources.rate_limiter
+    if tracing:
+        telemetry, rate_limiter = tracing.telemetry(telemetry), tracing.rate_limiter(rate_limiter)
     deps = AnswerDeps(
-        chats,
-        leases=coordination,
-        ai=models,
+        tracing.chats(chats) if tracing else chats,
+        leases=tracing.leases(coordination) if tracing else coordination,
+        ai=asked,
         telemetry=telemetry,
         budget=Budget(ai.context_tokens, ai.max_output_tokens, settings.deadline_margin_seconds),
         now=now,
-        write_title=WriteTitle(models, chats, telemetry, ai.title_model) if ai.writes_titles else None,
+        write_title=WriteTitle(asked, chats, telemetry, ai.title_model) if ai.writes_titles else None,
     )
-    start = StartAnswer(deps, resources.rate_limiter, resources.recover, cancel_answer(resources))
+    start = StartAnswer(deps, rate_limiter, resources.recover, cancel_answer(resources))
     follow = FollowAnswer(chats, coordination, resources.recover, resources.rate_limiter, telemetry)
 
     @asynccontextmanager
@@ -246,10 +252,32 @@ def stream_chat(settings: Settings, secrets: Secrets | None = None) -> Starlette
         finally:
             await models.close()
             await resources.close()
+            if tracing:
+                await tracing.close()
 
     names = NamedChats(chats, CreateChat(chats, resources.rate_limiter, telemetry, now))
     routes = [*stream_routes(resources.http, start, follow), *ui_routes(resources.http, names, start, follow)]
-    return application(resources.http, routes, lifespan)
+    app = application(resources.http, routes, lifespan)
+    if tracing:
+        app.add_middleware(tracing.app)
+    return app
+
+
+def open_tracing(settings: Settings) -> Tracing | None:
+    """Return what traces answers, where that is wanted.
+
+    Raises:
+        SettingsError: it is wanted, and its packages are not installed.
+    """
+    if not settings.telemetry.is_traced:
+        return None
+    try:
+        from chat.adapters.telemetry.tracing import Tracing
+    except ImportError:
+        packages = "opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http"
+        where = "a layer that has them (the template's TracingLayerArn), or pip install them for make run"
+        raise SettingsError(f"CHAT_TRACING=otlp needs {packages}: {where}") from None
+    return Tracing(settings.telemetry.service)
 
 
 def closing(resources: Resources) -> Lifespan[Starlette]:

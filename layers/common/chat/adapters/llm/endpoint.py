@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 
+from chat import trace_context
 from chat.adapters.llm.authorization import Grant
 from chat.adapters.llm.content_encoding import aiter_decoded
 from chat.adapters.llm.idle_timeout import IdleTimeout
@@ -82,6 +83,8 @@ class Endpoint:
         """Return a response, or why the request cannot have reached the service."""
         provider = self._provider
         headers = {**provider.headers, "content-type": "application/json", **grant.headers}
+        if (parent := trace_context.traceparent()) is not None:
+            headers["traceparent"] = parent
         try:
             request = provider.client.build_request("POST", self._url, content=content, headers=headers)
             return await provider.client.send(request, stream=True)
