@@ -95,8 +95,8 @@ class StartAnswer:
             raise StorageUnavailable from error
         finally:
             if not isinstance(result, AnswerRun):
-                await admission.release(0, has_started=False)
                 await admission.stream.close()
+                await admission.release(0, has_started=False)
         return result
 
     async def _admit(self, admission: Admission, message: SendMessage) -> StoredAnswer | None:
@@ -171,11 +171,13 @@ class StartAnswer:
             # In the way is an active answer, or one to the same message. If its owner is dead it ends here, and where a
             # new answer may then be started it is tried again.
             recovered = await self.recover(result.answer)
-            if isinstance(result, SessionBusy) and recovered.is_active:
-                if is_last:  # whoever was cancelled now would have been so for nothing
+            if isinstance(result, SessionBusy):
+                if is_last and (recovered.is_active or message.cancels_busy):
+                    # Whoever was cancelled now would have been so for nothing; others are quicker.
                     raise StreamInProgress(recovered.identity.message_id)
-                await self._make_way(message, recovered)
-            elif isinstance(result, AlreadyAnswered) and (message.is_regeneration or not recovered.status.retryable):
+                if recovered.is_active:
+                    await self._make_way(message, recovered)
+            elif message.is_regeneration or not recovered.status.retryable:
                 return recovered
         raise StorageUnavailable
 
