@@ -68,6 +68,7 @@ class Plan:
             "model": ai.models[0] if ai and self.has_own_ai else DEMO_MODEL,
             "isDemo": not self.has_own_ai,
             "auth": self.settings.auth.mode,
+            "tokenHeader": self.environ.get("CHAT_JWT_HEADER", "").strip() or "Authorization",
             "maxContentCharacters": self.settings.max_content_chars,
         }
 

@@ -4,6 +4,8 @@ import { ProblemError } from "./sse.js";
 
 export class ApiClient {
   #storage;
+  /** Where the token goes: another header where something in front takes `Authorization` for itself. */
+  tokenHeader = "Authorization";
 
   constructor(storage) {
     this.#storage = storage;
@@ -63,13 +65,10 @@ export class ApiClient {
   // ---- answers
 
   /** Sends a message, or asks for another answer. Sending it again with the same ids is safe: it starts nothing twice. */
-  send(chatId, session, body, signal) {
-    return fetch(`/api/chat/${chatId}/stream`, {
-      method: "POST",
-      headers: { ...this.#identity(session), "Content-Type": "application/json" },
-      body: JSON.stringify(body),
-      signal,
-    });
+  async send(chatId, session, body, signal) {
+    const content = JSON.stringify(body);
+    const headers = { ...this.#identity(session), ...(await describing(content)) };
+    return fetch(`/api/chat/${chatId}/stream`, { method: "POST", headers, body: content, signal });
   }
 
   /** Follows an answer after the event that was seen last, or the answer that is named from its start. */
@@ -86,10 +85,11 @@ export class ApiClient {
   }
 
   async #json(method, path, { body, headers = {}, session = "", keepalive = false } = {}) {
+    const content = body && JSON.stringify(body);
     const response = await fetch(path, {
       method,
-      headers: { ...this.#identity(session), ...headers, ...(body ? { "Content-Type": "application/json" } : {}) },
-      body: body && JSON.stringify(body),
+      headers: { ...this.#identity(session), ...headers, ...(content ? await describing(content) : {}) },
+      body: content,
       cache: "no-store",
       keepalive,
     });
@@ -99,10 +99,20 @@ export class ApiClient {
 
   #identity(session) {
     const { token, user } = this.#storage;
-    const headers = token ? { Authorization: `Bearer ${token}` } : { "X-User-Id": user };
+    const own = this.tokenHeader;
+    const said = own === "Authorization" ? `Bearer ${token}` : token;
+    const headers = token ? { [own]: said } : { "X-User-Id": user };
     if (session) headers["X-Session-Id"] = session;
     return headers;
   }
+}
+
+/** The headers of a body. CloudFront passes one on to a Function URL only with its digest, which secure pages can make. */
+async function describing(content) {
+  const headers = { "Content-Type": "application/json" };
+  if (!globalThis.crypto?.subtle) return headers;
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(content)));
+  return { ...headers, "x-amz-content-sha256": Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") };
 }
 
 function query(values) {

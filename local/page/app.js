@@ -14,6 +14,7 @@ translate(document.body);
 const storage = new Storage();
 const api = new ApiClient(storage);
 const settings = await api.pageSettings();
+if (settings.tokenHeader) api.tokenHeader = settings.tokenHeader;
 const needsToken = settings.auth === "jwt";
 const devices = document.getElementById("devices");
 const secondButton = document.getElementById("second");

@@ -14,6 +14,7 @@ from chat.domain.model import new_id
 from chat.settings import Secret
 from tests.integration.test_contract import ID, Functions, events, problem
 from tests.kit.ai_server import DONE, AIServer, Call, Gate, chunk, event, finish, say, status, text
+from tests.kit.log_lines import metrics, of, parse
 from tests.kit.waiting import until
 
 OTHER = {"X-User-Id": "somebody-else"}
@@ -465,7 +466,7 @@ class TestDelete:
 
 
 class TestFeedback:
-    async def test_feedback_is_kept_with_its_answer_and_can_be_taken_back(self, library):
+    async def test_feedback_is_kept_with_its_answer_and_can_be_taken_back(self, library, capsys):
         chat_id = await library.new_chat(library.user)
         said = await library.say(chat_id, "one")
         path = f"/api/chat/{chat_id}/messages/{said['messageId']}/feedback"
@@ -475,6 +476,9 @@ class TestFeedback:
 
         assert (await put(rating="up")).json() == {"rating": "up", "comment": None}
         assert (await put(rating="down", comment="너무 길어요")).status_code == 200
+        judged = of(parse(capsys.readouterr().out), "feedback given")
+        assert [metrics(line) for line in judged] == [{"FeedbackUp": 1}, {"FeedbackDown": 1}]
+        assert all(line["messageId"] == said["messageId"] and "너무" not in str(line) for line in judged)
         assert (await library.messages(chat_id))["messages"][-1]["feedback"] == {
             "rating": "down",
             "comment": "너무 길어요",

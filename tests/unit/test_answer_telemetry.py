@@ -17,6 +17,7 @@ from chat.application.telemetry_events import (
     AnswerStarted,
     CancelAnswered,
     FallbackTaken,
+    FeedbackGiven,
     FirstDeltaSent,
     LimitReached,
     OrphanRecovered,
@@ -232,6 +233,8 @@ def everything(telemetry: LoggingTelemetry) -> None:
     telemetry.record(OrphanRecovered(SimpleNamespace(identity=answer.identity), "interrupted"))
     telemetry.record(LimitReached(new_id(), "alice@example.com", "phone", "minute"))
     telemetry.record(FallbackTaken("final_lost", new_id()))
+    for rating in ("up", "down"):
+        telemetry.record(FeedbackGiven(new_id(), new_id(), "alice@example.com", rating))
     telemetry.record(StoresProbed(Probe(1), Probe(2), 3))
 
 

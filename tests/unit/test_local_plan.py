@@ -75,6 +75,7 @@ def test_the_page_is_told_what_it_should_know_and_no_secret():
         "isDemo": True,
         "auth": "header",
         "maxContentCharacters": 32_000,
+        "tokenHeader": "Authorization",
     }
     told = plan_of(OPENAI_API_KEY="sk-secret", OPENAI_MODEL="large", CHAT_MAX_CONTENT_CHARS="10").page_settings
     assert (told["model"], told["isDemo"], told["maxContentCharacters"]) == ("large", False, 10)

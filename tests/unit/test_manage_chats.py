@@ -11,6 +11,7 @@ from chat.application.ports import MessageView
 from chat.domain.errors import StorageUnavailable
 from chat.domain.listing import ChatDetails, StoredMessage
 from chat.domain.model import AnswerIds, Status, StoredAnswer
+from tests.kit.coordination import RecordingTelemetry
 
 NOW = datetime(2030, 1, 2, tzinfo=UTC)
 RUNNING = StoredAnswer(
@@ -43,7 +44,7 @@ async def test_an_end_that_only_redis_knows_is_told_and_an_outage_hides_nothing(
             raise StorageUnavailable
         return replace(answer, status=Status.COMPLETED, text="partial, and the rest", finished_at=NOW, is_saved=False)
 
-    manage = ManageChats(Library(), SimpleNamespace(), SimpleNamespace(), recover, lambda: NOW)
+    manage = ManageChats(Library(), SimpleNamespace(), SimpleNamespace(), recover, RecordingTelemetry(), lambda: NOW)
     [message], cursor = await manage.list_messages("chat", "user", MessageView(), None, 30)
     told = (message.status, message.content, message.finished_at)
     assert told == ((Status.COMPLETED, "partial, and the rest", NOW) if is_stashed else (Status.STREAMING, "par", None))

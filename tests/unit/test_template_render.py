@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from chat.adapters.telemetry import metric_names
+from chat.http.cors import REQUEST_HEADERS, RESPONSE_HEADERS
 from chat.settings import Settings
 from deploy.template import load
 from tests.kit.cloudformation import CHOICES, TEMPLATE, Dangling, Rendered, combinations
@@ -493,6 +494,12 @@ class TestFunctions:
             "Cors"
         ]
         assert cors["AllowOrigins"] == ["https://a", "https://b"]
+
+    @pytest.mark.parametrize("name", [*FUNCTIONS[:3], "ManageChatsFunction"])
+    def test_a_function_url_lets_pages_send_and_read_what_our_own_middleware_does(self, name):
+        cors = Rendered(**KEY, **TOKENS, AllowedOrigins="https://a").of(name)["FunctionUrlConfig"]["Cors"]
+        assert sorted(cors["AllowHeaders"]) == sorted(map(str.lower, REQUEST_HEADERS))
+        assert sorted(cors["ExposeHeaders"]) == sorted(map(str.lower, RESPONSE_HEADERS))
         assert "OPTIONS" not in cors["AllowMethods"], "Lambda refuses it as a method"
 
 

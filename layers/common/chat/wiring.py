@@ -173,6 +173,7 @@ def manage_chats_with(resources: Resources) -> ManageChats:
         traces=resources.coordination,
         cancel=cancel_answer(resources),
         recover=resources.recover,
+        telemetry=resources.telemetry,
         now=now,
     )
 

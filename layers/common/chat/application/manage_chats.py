@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from chat.application.cancel_answer import CancelAnswer
-from chat.application.ports import ChatChange, ChatLibrary, ChatTraces, MessageView
+from chat.application.ports import AnswerTelemetry, ChatChange, ChatLibrary, ChatTraces, MessageView
 from chat.application.recover_orphans import OrphanRecovery
+from chat.application.telemetry_events import FeedbackGiven
 from chat.domain.errors import ChatNotFound, StorageUnavailable
 from chat.domain.listing import (
     MAX_PAGE_BYTES,
@@ -41,6 +42,7 @@ class ManageChats:
     traces: ChatTraces
     cancel: CancelAnswer
     recover: OrphanRecovery
+    telemetry: AnswerTelemetry
     now: Callable[[], datetime]
 
     async def list_chats(
@@ -189,6 +191,7 @@ class ManageChats:
         """
         await self.library.read_chat(chat_id, user_id)
         await self.library.put_feedback(chat_id, message_id, feedback, self.now())
+        self.telemetry.record(FeedbackGiven(chat_id, message_id, user_id, feedback.rating))
 
     async def delete_feedback(self, chat_id: str, user_id: str, message_id: str) -> None:
         """Take it back.

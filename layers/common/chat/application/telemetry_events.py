@@ -110,6 +110,16 @@ class FallbackTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedbackGiven:
+    """A user has judged an answer."""
+
+    chat_id: str
+    message_id: str
+    user_id: str
+    rating: Literal["up", "down"]
+
+
+@dataclass(frozen=True, slots=True)
 class StoresProbed:
     """Both stores were asked how they are."""
 
@@ -127,5 +137,6 @@ TelemetryEvent = (
     | OrphanRecovered
     | LimitReached
     | FallbackTaken
+    | FeedbackGiven
     | StoresProbed
 )

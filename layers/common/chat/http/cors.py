@@ -22,6 +22,7 @@ REQUEST_HEADERS = (
     "X-Session-Id",
     "X-User-Id",
     "traceparent",
+    "x-amz-content-sha256",
 )
 RESPONSE_HEADERS = ("ETag", "Retry-After", "x-vercel-ai-ui-message-stream")
 PREFLIGHT_SECONDS = 600

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakSet
 
@@ -22,6 +22,7 @@ from chat.application.telemetry_events import (
     AnswerStarted,
     CancelAnswered,
     FallbackTaken,
+    FeedbackGiven,
     FirstDeltaSent,
     LimitReached,
     OrphanRecovered,
@@ -55,27 +56,15 @@ class LoggingTelemetry:
         self._active: int | None = None
 
     def record(self, event: TelemetryEvent) -> None:
-        match event:
-            case ActiveAnswersCounted():
-                self._active = event.active
-            case AnswerStarted():
-                self._started(event)
-            case FirstDeltaSent():
-                fields = {**self._ids(event.answer.identity), "user": self._pseudonym(event.user_id)}
-                milliseconds = _rounded(event.milliseconds)
-                self._write(metric_names.FIRST_DELTA, fields, {metric_names.TIME_TO_FIRST_DELTA: milliseconds})
-            case AnswerEnded():
-                self._ended(event)
-            case CancelAnswered():
-                self._cancelled(event)
-            case OrphanRecovered():
-                self._recovered(event)
-            case LimitReached():
-                self._limited(event)
-            case FallbackTaken():
-                self._fallback(event)
-            case StoresProbed():
-                self._probed(event)
+        _WRITERS[type(event)](self, event)
+
+    def _counted(self, event: ActiveAnswersCounted) -> None:
+        self._active = event.active
+
+    def _first_delta(self, event: FirstDeltaSent) -> None:
+        fields = {**self._ids(event.answer.identity), "user": self._pseudonym(event.user_id)}
+        milliseconds = _rounded(event.milliseconds)
+        self._write(metric_names.FIRST_DELTA, fields, {metric_names.TIME_TO_FIRST_DELTA: milliseconds})
 
     def _limited(self, event: LimitReached) -> None:
         fields = {metric_names.LIMIT: event.limit}
@@ -151,6 +140,11 @@ class LoggingTelemetry:
         level = logging.ERROR if event.fallback == "final_lost" else logging.WARNING
         self._write(metric_names.FALLBACK, fields, {metric_names.FALLBACKS: 1}, level, event.fallback)
 
+    def _feedback(self, event: FeedbackGiven) -> None:
+        fields = {"chatId": event.chat_id, "messageId": event.message_id, "user": self._pseudonym(event.user_id)}
+        metric = metric_names.FEEDBACK_UP if event.rating == "up" else metric_names.FEEDBACK_DOWN
+        self._write(metric_names.FEEDBACK, fields, {metric: 1})
+
     def _probed(self, event: StoresProbed) -> None:
         redis, mysql = event.redis, event.mysql
         values: dict[Metric, float] = {
@@ -192,3 +186,17 @@ class LoggingTelemetry:
 
 def _rounded(milliseconds: float) -> float:
     return round(milliseconds, 1)
+
+
+_WRITERS: Mapping[type, Callable[[LoggingTelemetry, Any], None]] = {
+    ActiveAnswersCounted: LoggingTelemetry._counted,
+    AnswerStarted: LoggingTelemetry._started,
+    FirstDeltaSent: LoggingTelemetry._first_delta,
+    AnswerEnded: LoggingTelemetry._ended,
+    CancelAnswered: LoggingTelemetry._cancelled,
+    OrphanRecovered: LoggingTelemetry._recovered,
+    LimitReached: LoggingTelemetry._limited,
+    FallbackTaken: LoggingTelemetry._fallback,
+    FeedbackGiven: LoggingTelemetry._feedback,
+    StoresProbed: LoggingTelemetry._probed,
+}

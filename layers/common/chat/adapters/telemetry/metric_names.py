@@ -18,9 +18,10 @@ CANCEL = "cancel answered"
 REAPED = "answer reaped"
 LIMITED = "limit reached"
 FALLBACK = "fallback taken"
+FEEDBACK = "feedback given"
 PROBED = "stores probed"
 
-EVENTS = (STARTED, FIRST_DELTA, ENDED, CANCEL, REAPED, LIMITED, FALLBACK, PROBED)
+EVENTS = (STARTED, FIRST_DELTA, ENDED, CANCEL, REAPED, LIMITED, FALLBACK, FEEDBACK, PROBED)
 """The `message` of each line that the journal writes."""
 
 
@@ -42,6 +43,8 @@ DROPPED_EVENTS = Metric("DroppedEvents", "Count")
 CANCEL_LATENCY = Metric("CancelLatency", "Milliseconds")
 RATE_LIMITED = Metric("RateLimited", "Count")
 FALLBACKS = Metric("Fallback", "Count")
+FEEDBACK_UP = Metric("FeedbackUp", "Count")
+FEEDBACK_DOWN = Metric("FeedbackDown", "Count")
 ACTIVE_STREAMS = Metric("ActiveStreams", "Count")
 PROCESS_STREAMS = Metric("ProcessStreams", "Count")
 REDIS_WAIT = Metric("RedisWait", "Milliseconds")
@@ -72,6 +75,8 @@ METRICS = (
     CANCEL_LATENCY,
     RATE_LIMITED,
     FALLBACKS,
+    FEEDBACK_UP,
+    FEEDBACK_DOWN,
     ACTIVE_STREAMS,
     PROCESS_STREAMS,
     REDIS_WAIT,
