@@ -85,7 +85,7 @@ SECRETS = 8
 ALARMS = 11
 ALARM_METRICS = 18
 """What alarms are billed by: a rate reads two, and the one on throttles those of three functions."""
-METRICS = 23
+METRICS = 25
 
 
 def on_demand(prices: Prices = PRICES) -> float:

@@ -14,7 +14,7 @@ from tests.kit.cloudformation import Rendered
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 METRICS = {metric.name: metric.unit for metric in metric_names.METRICS}
-SERVICES = {"create_chat", "stream_chat", "cancel_stream"}
+SERVICES = {"create_chat", "stream_chat", "cancel_stream", "manage_chats"}
 
 
 def table(after: str) -> list[list[str]]:

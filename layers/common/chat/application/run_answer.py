@@ -32,7 +32,7 @@ from chat.domain.replay import replay, restart
 
 MAX_CHARACTERS = 2_000_000
 """Of text, reasoning and sources: more than any model says, and in UTF-8 less than MySQL's columns and packets take."""
-MAX_EVENTS = 150_000
+MAX_EVENTS = 130_000
 """An event costs memory for as long as the answer runs, however short it is; models say at most 128,000 tokens."""
 JOINED_FROM = 5_000
 """From so many events on, what comes in one read from the network is one delta."""
