@@ -79,7 +79,8 @@ async def test_what_was_ready_is_started_again_each_time_it_dies(tmp_path, guard
     kept.on_death = lambda: deaths.append(kept.is_running)
     async with kept_running(kept):
         for count in range(1, 4):
-            await until(lambda: len(pids_in(tmp_path / "worker.log")) == count)  # noqa: B023
+            # It may write its number before we have it in hand ourselves: then there is nothing to kill yet.
+            await until(lambda: kept.is_running and len(pids_in(tmp_path / "worker.log")) == count)  # noqa: B023
             kept.ready.set()
             kept.kill()
         await until(lambda: len(pids_in(tmp_path / "worker.log")) == 4)
