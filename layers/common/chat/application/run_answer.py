@@ -30,7 +30,7 @@ from chat.domain.model import ChatMessage, FinalAnswer, NewAnswer, Outcome, Star
 from chat.domain.prompt_window import estimate_input, estimate_tokens, fit_history
 from chat.domain.replay import replay, restart
 
-MAX_CHARACTERS = 2_000_000
+MAX_CHARACTERS = 1_500_000
 """Of text, reasoning and sources: more than any model says, and in UTF-8 less than MySQL's columns and packets take."""
 MAX_EVENTS = 130_000
 """An event costs memory for as long as the answer runs, however short it is; models say at most 128,000 tokens."""
