@@ -65,6 +65,7 @@ def test_it_is_never_cut_inside_what_is_seen_as_one_character(character, before)
         ("\n\n  A\tgreeting  \nSecond line", "A greeting"),
         ("Title: A greeting", "A greeting"),
         ("**Title:** A greeting", "A greeting"),
+        ("Song title: ideas", "Song title: ideas"),
         ("# A greeting", "A greeting"),
         ("- *A* greeting", "A greeting"),
         ("1. A greeting", "A greeting"),

@@ -154,7 +154,7 @@ class Progress:
             raise StreamBroken("the stream broke off, and could not be had again") from error
         pause, self._pause = self._pause, None
         longest = min(_FIRST_PAUSE * 2 ** (self._failures - 1), _LONGEST_PAUSE)
-        return pause if pause is not None else random.uniform(longest / 2, longest)  # noqa: S311
+        return pause if pause is not None else random.uniform(longest / 2, longest)  # noqa: S311  # jitter
 
 
 BROKEN = (httpx.TransportError, SSEError, ValueError)
